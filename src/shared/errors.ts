@@ -1,0 +1,70 @@
+import { ApplicationFailure } from '@temporalio/common';
+
+/**
+ * Failure types a workflow or the CLI may branch on, and whether another attempt can help.
+ *
+ * Only `type`, `message`, `details` and `cause` survive an activity boundary, so workflows compare `type`.
+ */
+export const FAILURE_TYPES = {
+  // Configuration and access
+  ConfigInvalid: { retryable: false },
+  EndpointUnknown: { retryable: false },
+  AuthenticationFailed: { retryable: false },
+  CertificateChanged: { retryable: false },
+  ConnectionFailed: { retryable: true },
+  // Procedure
+  PreflightFailed: { retryable: false },
+  EvidenceMissing: { retryable: false },
+  WrongStage: { retryable: false },
+  Aborted: { retryable: false },
+  RolledBack: { retryable: false },
+  NeedsAttention: { retryable: false },
+  // Anything else from an adapter
+  Unexpected: { retryable: true },
+} as const satisfies Record<string, { retryable: boolean }>;
+
+export type FailureType = keyof typeof FAILURE_TYPES;
+
+/** The three parts of every error a person reads. */
+export interface FailureText {
+  /** What happened, with the object's name. One sentence. */
+  what: string;
+  /** Why, as far as it is known. */
+  why?: string;
+  /** What to do next; printed as `Next: ...`. */
+  next?: string;
+}
+
+/** Text of a failure as the CLI prints it and Temporal keeps it: up to three lines. */
+export function failureMessage({ what, why, next }: FailureText): string {
+  return [what, why, next === undefined ? undefined : `Next: ${next}`].filter((line) => line !== undefined).join('\n');
+}
+
+/**
+ * Builds the one kind of error that crosses our borders.
+ *
+ * @param details JSON values only; they are kept in history, so never a secret.
+ * @param cause The error this one explains; its message is kept by Temporal as well.
+ */
+export function failure(
+  type: FailureType,
+  text: FailureText,
+  details?: Record<string, unknown>,
+  cause?: unknown,
+): ApplicationFailure {
+  return ApplicationFailure.create({
+    type,
+    message: failureMessage(text),
+    nonRetryable: !FAILURE_TYPES[type].retryable,
+    details: details === undefined ? [] : [details],
+    cause: cause instanceof Error ? cause : undefined,
+  });
+}
+
+/** The failure's type, looked for through the causes that Temporal wraps around it. */
+export function failureTypeOf(error: unknown): string | undefined {
+  for (let at = error; at instanceof Error; at = at.cause) {
+    if (at instanceof ApplicationFailure && at.type) return at.type;
+  }
+  return undefined;
+}
