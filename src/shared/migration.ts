@@ -1,0 +1,222 @@
+import type { Finding } from './findings.js';
+import type { Outcome, Stage, WaitingFor } from './stages.js';
+
+export type Transport = 'vddk' | 'https';
+export type Firmware = 'bios' | 'uefi';
+
+/** Input of one migration. Names endpoints, never passwords. `vm` comes first: the Web UI shows the input from its first key. */
+export interface MigrationInput {
+  /** The VM's name as the operator knows it. */
+  vm: string;
+  schema: 1;
+  source: {
+    /** Name of a configured vCenter. */
+    vcenter: string;
+    vmMoRef: string;
+  };
+  target: {
+    /** Name of a configured pool. */
+    pool: string;
+    srUuid: string;
+    /** Target network uuid for each source network name. */
+    networks: Record<string, string>;
+  };
+  /** Task queue of the transfer workers, `transfer.<host>`. */
+  transferQueue: string;
+  policy: MigrationPolicy;
+  /** Who started it; an acknowledgement of warnings needs a name and a reason (S34). */
+  requestedBy: string;
+  /** Given at the start: the operator has read the check's warnings. */
+  acknowledgedWarnings?: Word;
+  /** Why starting from the same VM again is wanted although it was migrated before (R12). */
+  repeatReason?: string;
+}
+
+export interface MigrationPolicy {
+  transport: 'auto' | Transport;
+  /** Rung 2 of the shutdown ladder (R10): run the configured command hook. */
+  shutdownHook: boolean;
+  /** Rung 4: hard power-off is allowed after the others failed. The text is the recorded consent. */
+  hardPowerOffConsent?: string;
+  /** How long each rung may take until the next one, in seconds. */
+  shutdownTimeoutSeconds: number;
+  /** Hours after which the clean snapshot is removed although nobody answered (R5). */
+  snapshotHours: number;
+  /** Seconds the test copy and the target must run with unmoved start time (R23). */
+  bootStableSeconds: number;
+  /** Downtime the operator was promised, in seconds (S24). */
+  downtimeBudgetSeconds: number;
+}
+
+/** Who said something, and why. Every message carries one. */
+export interface Word {
+  operator: string;
+  reason?: string;
+}
+
+/** One line of the migration's record: what happened, and by whose word if by someone's. */
+export interface RecordEntry {
+  /** ISO 8601. */
+  at: string;
+  stage: Stage;
+  text: string;
+  by?: string;
+  reason?: string;
+  /** What was observed when the entry was made; JSON values only. */
+  evidence?: Record<string, unknown>;
+}
+
+export interface StageRecord {
+  stage: Stage;
+  startedAt: string;
+  endedAt?: string;
+}
+
+/** How the extents of a pass were found. */
+export type DeltaMethod = 'cbt' | 'map' | 'all' | 'full';
+
+/** One disk as the migration knows it, on both sides. */
+export interface DiskState {
+  deviceKey: number;
+  label: string;
+  capacityBytes: number;
+  /** Set once the target disk exists. */
+  vdiUuid?: string;
+  vdiSizeBytes?: number;
+  /** The changeId that the next delta starts from: of the last pass that is durable on the target (R8). */
+  changeId?: string;
+  passes: PassRecord[];
+}
+
+/** One full or delta copy of one disk. */
+export interface PassRecord {
+  pass: string;
+  kind: 'base' | 'delta';
+  deltaMethod: DeltaMethod;
+  snapshotMoRef: string;
+  transport: Transport;
+  bytesPlanned: number;
+  bytesRead: number;
+  bytesSent: number;
+  seconds: number;
+  segments: number;
+  planDigest: string;
+  chainDigest: string;
+  /** The nbdkit command line that read it, secrets removed (S1), and the versions of plugin and library. */
+  nbdkit: string;
+  versions: string;
+  verified?: 'read-back' | 'acknowledged';
+}
+
+/** Objects that the migration made, by the side that holds them. */
+export interface Artifacts {
+  baselineSnapshot?: string;
+  cleanSnapshot?: string;
+  finalSnapshot?: string;
+  targetVmUuid?: string;
+  testVmUuid?: string;
+  testNetworkUuid?: string;
+  /** Target snapshots by name, newest last. */
+  targetSnapshots: { name: string; uuid: string; disks: { deviceKey: number; vdiUuid: string }[] }[];
+}
+
+/** Answer of the `status` query: a pure projection of the workflow's state. Fields are only ever added. */
+export interface MigrationStatus {
+  schema: 1;
+  vm: string;
+  migrationId: string;
+  stage: Stage;
+  guideStage: string;
+  since: string;
+  outcome: Outcome;
+  waitingFor: WaitingFor;
+  /** What the person has to do, in one sentence. */
+  instruction?: string;
+  /** Names of the updates that would be accepted now. */
+  allowed: string[];
+  /** 0 to 100, never decreases. */
+  percent: number;
+  firmware?: Firmware;
+  transport?: Transport;
+  sourcePower?: { found: string; now: string };
+  disks: DiskState[];
+  artifacts: Artifacts;
+  findings: Finding[];
+  stages: StageRecord[];
+  record: RecordEntry[];
+  notes: Note[];
+  /** What would be undone now, newest first. */
+  undo: { kind: string; summary: string }[];
+  downtime?: Downtime;
+  testEvidence?: BootEvidence;
+  targetEvidence?: BootEvidence;
+}
+
+export interface Note {
+  at: string;
+  operator: string;
+  text: string;
+  /** A fix has to be applied to the migrated VM and ticked off before acceptance (S108, S118). */
+  fix: boolean;
+  done?: { at: string; operator: string };
+}
+
+export interface Downtime {
+  startedAt: string;
+  poweredOffAt?: string;
+  endedAt?: string;
+  seconds?: number;
+  predictedSeconds?: number;
+  budgetSeconds: number;
+}
+
+/** What was seen of a VM that was started on the target. */
+export interface BootEvidence {
+  vmUuid: string;
+  powerState: string;
+  startTime: string;
+  /** Seconds during which it ran and `startTime` did not move. */
+  stableSeconds: number;
+  booted: boolean;
+  osVersion?: Record<string, string>;
+  addresses: string[];
+  pvDrivers?: boolean;
+  vifs: { mac: string; networkUuid: string; hasPif: boolean }[];
+  consolePicture?: { contentType: string; bytes: number; blake3: string; file?: string };
+}
+
+/** Result of a migration that succeeded; for the others it travels in the failure's details. */
+export interface MigrationReport {
+  schema: 1;
+  vm: string;
+  migrationId: string;
+  outcome: Outcome;
+  reason?: string;
+  firmware?: Firmware;
+  transport?: Transport;
+  targetVmUuid?: string;
+  disks: DiskState[];
+  artifacts: Artifacts;
+  findings: Finding[];
+  stages: StageRecord[];
+  record: RecordEntry[];
+  notes: Note[];
+  downtime?: Downtime;
+  testEvidence?: BootEvidence;
+  targetEvidence?: BootEvidence;
+  /** Share of all bytes that moved before the power-off, 0 to 1 (S28). */
+  warmShare?: number;
+  /** What a person still has to remove or check; empty after a clean run. */
+  leftovers: string[];
+}
+
+/** Heartbeat of a transfer; `text` first because the Web UI prints the details as they are. */
+export interface TransferProgress {
+  text: string;
+  phase: 'open' | 'copy' | 'verify';
+  disk: string;
+  doneBytes: number;
+  totalBytes: number;
+  bytesPerSecond: number;
+  attempt: number;
+}

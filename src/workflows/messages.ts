@@ -1,0 +1,81 @@
+import { defineQuery, defineSignal, defineUpdate } from '@temporalio/workflow';
+import type { MigrationStatus, Stage, Word } from '../shared/index.js';
+
+/** Answer of an accepted update. */
+export interface Accepted {
+  stage: Stage;
+  acceptedAt: string;
+}
+
+export interface ConfirmToolsRemoved extends Word {
+  /** Opens the gate although the evidence is missing; needs a `reason` and is marked in the record. */
+  override?: boolean;
+}
+
+export interface AcceptTestCopy extends Word {
+  override?: boolean;
+}
+
+export interface RejectTestCopy extends Word {
+  /** `redo`: a new clean snapshot and a delta, then another test. `abort`: undo everything. */
+  then: 'redo' | 'abort';
+}
+
+export interface ApproveCutover extends Word {
+  /** Not before this instant, ISO 8601 with offset. */
+  notBefore?: string;
+}
+
+export interface DecideAfterFailure extends Word {
+  /** `retry` the failed step, copy the doubtful disks in `full` (a longer outage after power-off), go `back` to cutover approval, or `abort`. */
+  decision: 'retry' | 'full' | 'back' | 'abort';
+}
+
+export interface AddNote extends Word {
+  text: string;
+  fix?: boolean;
+  /** Ticks off the fix with this number (from 1, as `status` lists them). */
+  done?: number;
+}
+
+/**
+ * Every message a person may send: an update (validated, answered) and a signal of the same name for clients that
+ * can only signal. The sentence is shown in the Web UI's list, with the JSON it wants.
+ */
+export const MESSAGES = {
+  acknowledgeWarnings: 'Go on although preflight has warnings: {"operator":"you","reason":"why"}',
+  approveSnapshotRemoval: 'Remove the foreign snapshots that status lists: {"operator":"you"}',
+  confirmToolsRemoved: 'VMware Tools are gone and the guest booted again: {"operator":"you"}',
+  revertToBaseline: 'The guest does not boot: back to `vm starting point`: {"operator":"you","reason":"why"}',
+  acceptTestCopy: 'The test copy works: {"operator":"you"}',
+  rejectTestCopy: 'The test copy does not work: {"operator":"you","reason":"why","then":"redo"} or "abort"',
+  approveCutover: 'Stop the source and switch over: {"operator":"you"}',
+  acceptMigration: 'The migrated VM works, finish: {"operator":"you"}',
+  rollback: 'Back to the source: {"operator":"you","reason":"why"}',
+  decideAfterFailure: 'After a failure: {"operator":"you","decision":"retry"} or "full", "back", "abort"',
+  addNote: 'Attach a note or a fix: {"operator":"you","text":"...","fix":false}',
+} as const;
+
+export type MessageName = keyof typeof MESSAGES;
+
+/** Argument of each message. */
+export interface MessageArguments {
+  acknowledgeWarnings: Word;
+  approveSnapshotRemoval: Word;
+  confirmToolsRemoved: ConfirmToolsRemoved;
+  revertToBaseline: Word;
+  acceptTestCopy: AcceptTestCopy;
+  rejectTestCopy: RejectTestCopy;
+  approveCutover: ApproveCutover;
+  acceptMigration: Word;
+  rollback: Word;
+  decideAfterFailure: DecideAfterFailure;
+  addNote: AddNote;
+}
+
+export type AnyMessage = { [N in MessageName]: { name: N; argument: MessageArguments[N] } }[MessageName];
+
+export const updateOf = <N extends MessageName>(name: N) => defineUpdate<Accepted, [MessageArguments[N]], N>(name);
+export const signalOf = <N extends MessageName>(name: N) => defineSignal<[MessageArguments[N]], N>(name);
+
+export const statusQuery = defineQuery<MigrationStatus>('status');
