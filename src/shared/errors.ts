@@ -19,6 +19,15 @@ export const FAILURE_TYPES = {
   Aborted: { retryable: false },
   RolledBack: { retryable: false },
   NeedsAttention: { retryable: false },
+  // Source (vSphere)
+  SourceNotFound: { retryable: false },
+  SourceRefused: { retryable: false },
+  SourceBusy: { retryable: true },
+  SourceTaskFailed: { retryable: true },
+  ConsolidationBlocked: { retryable: true },
+  ChangeTrackingReset: { retryable: false },
+  ChangedAreasInvalid: { retryable: false },
+  ToolsUnavailable: { retryable: false },
   // Anything else from an adapter
   Unexpected: { retryable: true },
 } as const satisfies Record<string, { retryable: boolean }>;

@@ -1,11 +1,20 @@
-/** One thing that preflight saw. Errors stop a migration; warnings need an acknowledgement (S32-S34). */
+/** What a preflight check found: one fact, what was wanted, and what a person can do about it. */
 export interface Finding {
-  /** Short and stable, e.g. `V3`; the same check always has the same id. */
+  /** Stable name of the rule, such as `V1` or `D3`; the CLI and the tests refer to it. */
   id: string;
+  /** `error` stops the migration; `warning` needs an acknowledgement; `info` is only told. */
   severity: 'error' | 'warning' | 'info';
-  /** The object, by name. */
+  /** Name of the VM, disk, network card, host or storage the finding is about. */
   subject: string;
+  /** What was seen, as one sentence with the value in it. */
   observed: string;
+  /** What would have passed. */
   expected: string;
+  /** What to do next, as one sentence. */
   remedy: string;
+}
+
+/** True when a list of findings forbids going on. */
+export function hasErrors(findings: readonly Finding[]): boolean {
+  return findings.some((finding) => finding.severity === 'error');
 }

@@ -1,0 +1,9 @@
+/**
+ * Owns the control side of vSphere: one SOAP session per endpoint, inventory, snapshots, change tracking, power, marks.
+ * vSphere's own field names stop here. It refuses to own data (`nbd` reads disks), waiting for people, retries and
+ * order of steps (`workflows`), and heartbeats (activities pass `onProgress`).
+ */
+export { createVsphere } from './vsphere.js';
+export { fetchCertificate, trustFor, type Trust } from './certificates.js';
+export { findSourceProblems } from './eligibility.js';
+export type * from './types.js';
