@@ -12,6 +12,13 @@ export const FAILURE_TYPES = {
   AuthenticationFailed: { retryable: false },
   CertificateChanged: { retryable: false },
   ConnectionFailed: { retryable: true },
+  // Client and command line
+  UsageInvalid: { retryable: false },
+  TemporalUnreachable: { retryable: true },
+  MigrationNotFound: { retryable: false },
+  MigrationRunning: { retryable: false },
+  AlreadyMigrated: { retryable: false },
+  UpdateRefused: { retryable: false },
   // Procedure
   PreflightFailed: { retryable: false },
   EvidenceMissing: { retryable: false },
@@ -28,6 +35,20 @@ export const FAILURE_TYPES = {
   ChangeTrackingReset: { retryable: false },
   ChangedAreasInvalid: { retryable: false },
   ToolsUnavailable: { retryable: false },
+  // Data path
+  VddkAuthentication: { retryable: false },
+  VddkUnavailable: { retryable: false },
+  ThumbprintMismatch: { retryable: false },
+  HostUnreachable: { retryable: true },
+  DiskNotFound: { retryable: false },
+  NbdkitExited: { retryable: true },
+  NbdConnectionLost: { retryable: true },
+  SourceReadFailed: { retryable: true },
+  PlanChanged: { retryable: false },
+  VerificationMismatch: { retryable: false },
+  ImportFailed: { retryable: true },
+  ImportDoubtful: { retryable: true },
+  ExportIncomplete: { retryable: true },
   // Anything else from an adapter
   Unexpected: { retryable: true },
 } as const satisfies Record<string, { retryable: boolean }>;
@@ -76,4 +97,14 @@ export function failureTypeOf(error: unknown): string | undefined {
     if (at instanceof ApplicationFailure && at.type) return at.type;
   }
   return undefined;
+}
+
+/** The sentence a person should read, from under the wrapping that Temporal puts around an activity's failure. */
+export function failureMessageOf(error: unknown): string {
+  let message = String(error);
+  for (let at = error; at instanceof Error; at = at.cause) {
+    message = at.message;
+    if (at instanceof ApplicationFailure) break;
+  }
+  return message;
 }

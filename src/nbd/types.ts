@@ -1,0 +1,90 @@
+import type { PinnedTls } from '../shared/pinned-tls.js';
+
+/** A disk of one snapshot, served by an nbdkit of ours on a private unix socket. Read only. */
+export interface DiskSource {
+  socketPath: string;
+  /** The nbdkit command line for the record (S1). No secret is in it. */
+  commandLine: string;
+  /** For the record: `nbdkit 1.32.5, vddk plugin 1.42.3, VDDK 8.0.3`. */
+  pluginVersion: string;
+  /** Last lines of stderr, redacted, at most 200. */
+  lastStderr(): string;
+  /** How it ended, if it has: by itself or by `stop`. */
+  exited(): NbdkitExit | undefined;
+  /** What the forwarder moved; `https` only. */
+  counters?(): ForwarderCounters;
+  /** SIGTERM, after a grace period SIGKILL (a hung VDDK call ignores SIGTERM), then removes the socket. May run twice. */
+  stop(): Promise<void>;
+}
+
+export interface NbdkitExit {
+  exitCode?: number;
+  signal?: string;
+}
+
+export interface ForwarderCounters {
+  requests: number;
+  /** Bytes of response bodies that came from vSphere. */
+  bytesReceived: number;
+  /** How often a 401 made us ask for another session cookie. */
+  renewals: number;
+}
+
+/** What every start of nbdkit needs. */
+export interface NbdkitSettings {
+  /** Path or name of nbdkit; a wrapper must `exec`, so that our child is nbdkit itself. Default `nbdkit`. */
+  nbdkitCommand?: string;
+  /** Folder of this host's run records, for `sweepLeftovers`. Made if missing, 0700. */
+  runDir: string;
+  /** Where the socket folders are made. Keep it short: a socket path has at most 107 bytes. Default: the system's. */
+  socketDir?: string;
+  /** Added to the small explicit environment. */
+  env?: Record<string, string>;
+  /** nbdkit's `--threads`. Default 16. */
+  threads?: number;
+  /** Filters from the outside in, such as `error`; their parameters go into `extraArgs`. */
+  filters?: string[];
+  extraArgs?: string[];
+  /** Ends the start only; afterwards the caller calls `stop`. */
+  signal?: AbortSignal;
+}
+
+export interface VddkOptions extends NbdkitSettings {
+  /** Folder that contains `lib64/libvixDiskLib.so.*`. */
+  libdir: string;
+  server: string;
+  /** Default 443. */
+  port?: number;
+  username: string;
+  password: string;
+  /** SHA-1, `AA:BB:...`. */
+  thumbprintSha1: string;
+  vmMoRef: string;
+  snapshotMoRef: string;
+  /** `[datastore] dir/disk.vmdk`, the name that the disk has in the snapshot. */
+  fileName: string;
+  /** Show this link of the chain without its parents. */
+  singleLink?: boolean;
+  compression?: 'none' | 'zlib' | 'fastlz' | 'skipz';
+  /** Default `nbdssl:nbd`; without a list VDDK 8 crashes in containers. */
+  transports?: string;
+}
+
+export interface HttpsOptions extends NbdkitSettings {
+  /** `https://host/folder/DIR/NAME-flat.vmdk?dcPath=...&dsName=...`, already quoted. */
+  url: string;
+  tls: PinnedTls;
+  /**
+   * The session cookie, `vmware_soap_session=...`. Called again with the cookie that the server has just refused (401),
+   * to get a newer one.
+   */
+  cookie: (refused?: string) => Promise<string>;
+}
+
+/** One run of the same kind in a disk's map. */
+export interface MapExtent {
+  offset: number;
+  length: number;
+  /** `zero` reads as zeroes. `absent` is not in this link (`single-link`): its content is unknown, never zero. */
+  kind: 'data' | 'zero' | 'absent';
+}

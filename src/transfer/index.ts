@@ -1,0 +1,9 @@
+/**
+ * Owns passes: which bytes are copied, in which order, in how many PUTs, what is remembered and how it is verified.
+ * Knows neither vSphere nor XAPI nor NBD: it moves blocks from a `BlockReader` to a `SegmentSink`.
+ *
+ *   planFromAreas / planFromMap / planWholeDisk -> Plan
+ *   copyPass(options)    -> CopyPassResult; resumes from the checkpoint store
+ *   verifyBase(options), verifyDelta(options), verifyPlanned(options) -> VerifyResult, or VerificationMismatch
+ */
+export * from './types.js';

@@ -1,0 +1,155 @@
+import type { BlockReader, SegmentSink } from '../shared/blocks.js';
+
+/** Chunks are cut on multiples of this address. The receiver writes pieces of at most 2 MiB, one at a time. Never change it: digests depend on it. */
+export const CHUNK_BYTES = 2 * 1024 * 1024;
+/** Unit of the zero test inside a chunk. */
+export const ZERO_BLOCK_BYTES = 512 * 1024;
+
+/** A part of the disk: sorted, disjoint and merged inside a plan. */
+export interface Range {
+  /** Multiple of 512. */
+  offset: number;
+  /** Greater than 0, multiple of 512. */
+  length: number;
+}
+
+/** What one pass reads and writes, and nothing else. */
+export interface Plan {
+  /**
+   * `base` goes to a new disk that reads as zeroes: blocks of zeroes need not be sent.
+   * `delta` goes onto older content: every planned byte is sent.
+   */
+  kind: 'base' | 'delta';
+  /** Size of the source disk. */
+  virtualSizeBytes: number;
+  ranges: readonly Range[];
+  plannedBytes: number;
+  /** BLAKE3 of kind, size and ranges, in hex. Equal digest means equal chunks in equal order. */
+  planDigest: string;
+}
+
+/**
+ * How far a pass got, small enough for the target disk's `other_config`. JSON values only. Positions count planned bytes
+ * from the start of the plan, so they mean something only together with `planDigest`.
+ */
+export interface Checkpoint {
+  schema: 1;
+  pass: string;
+  /** Snapshot that is read, as the caller names it. */
+  snapshot: string;
+  planDigest: string;
+  plannedBytes: number;
+  /** Everything before this position is durable on the target: its PUT was acknowledged. */
+  done: number;
+  /** Chain digest over the chunks before `done`, and how many they are. */
+  chainDigest: string;
+  chunks: number;
+  /**
+   * The segment that may have been sent in part: recorded before its first byte, gone when it is acknowledged. `from` equals
+   * `done`. Whoever goes on sends every planned byte of it again, zeroes included: a cut PUT leaves stale bytes behind.
+   */
+  attempt?: { from: number; to: number };
+  /** Sums over all runs of this pass, acknowledged segments only. */
+  bytesRead: number;
+  bytesSent: number;
+  seconds: number;
+  segments: number;
+}
+
+/** Durable, pessimistic memory of one target disk. `save` resolves once the record would survive a crash. */
+export interface CheckpointStore {
+  load(): Promise<Checkpoint | undefined>;
+  save(checkpoint: Checkpoint): Promise<void>;
+}
+
+export interface TransferCounters {
+  /** Planned bytes handled so far, earlier runs included. */
+  bytesDone: number;
+  bytesTotal: number;
+  /** Of this run. */
+  bytesRead: number;
+  /** Payload put on the wire in this run; less than `bytesRead` by the zeroes not sent. */
+  bytesSent: number;
+  /** Of planned bytes, over the last seconds. */
+  bytesPerSecond: number;
+  /** Number of the current segment within this run, from 0. */
+  segment: number;
+}
+
+export interface CopyPassOptions {
+  plan: Plan;
+  pass: string;
+  snapshot: string;
+  /** Connects to the source; called once, and again (bounded, with backoff) after a lost connection. */
+  openReader: () => Promise<BlockReader>;
+  sink: SegmentSink;
+  checkpoints: CheckpointStore;
+  /**
+   * Pause or cancel: reads stop, the PUT ends early with its end marker, the checkpoint follows, then the signal's reason
+   * is thrown. Bytes stop within one chunk; the acknowledgement takes as long as the receiver needs.
+   */
+  signal: AbortSignal;
+  /** Called at most twice a second, and at the end of each segment. */
+  onProgress?: (progress: TransferCounters) => void;
+  /** Most planned bytes in one PUT. Default 4 GiB. */
+  segmentBytes?: number;
+  /** A PUT that takes longer is ended early. Default 300. */
+  segmentSeconds?: number;
+  /** Reads in flight, each a chunk of up to 2 MiB. Default 6. */
+  depth?: number;
+  /**
+   * The store holds an unfinished checkpoint of another pass, and this plan was made from the last complete changeId, so
+   * that it covers whatever that pass announced (R8). Without it such a checkpoint is refused.
+   */
+  coversUnfinished?: boolean;
+  reconnect?: ReconnectPolicy;
+}
+
+export interface ReconnectPolicy {
+  /** Attempts to open, and attempts to read one block, before giving up. Default 6. */
+  attempts?: number;
+  /** First delay, doubled each time up to 30 s. Default 500. */
+  firstDelayMs?: number;
+}
+
+export interface CopyPassResult {
+  bytesRead: number;
+  bytesSent: number;
+  bytesPlanned: number;
+  seconds: number;
+  segments: number;
+  chunks: number;
+  /** Digest of every planned byte as it was read; `verifyBase` and `verifyDelta` compute it again. */
+  chainDigest: string;
+  planDigest: string;
+  /** Position the first segment of this run began at, when an earlier run had got somewhere. */
+  resumedFrom?: number;
+}
+
+/** The target disk from its first byte to its last, in pieces of any size. Opened anew when a mismatch has to be located. */
+export type ReadBack = () => AsyncIterable<Buffer>;
+
+export interface VerifyOptions {
+  plan: Plan;
+  /** Of the pass's result. */
+  chainDigest: string;
+  /** Size of the target disk; at least the plan's size, the rest must be zero (base) or unchanged (delta). */
+  targetSizeBytes: number;
+  readBack: ReadBack;
+  /** Opens the source again, while its snapshot lives, to locate a mismatch. */
+  openReader?: () => Promise<BlockReader>;
+  signal?: AbortSignal;
+  /** Bytes read back so far; called at most twice a second. */
+  onProgress?: (progress: { bytesDone: number; bytesTotal: number; bytesPerSecond: number }) => void;
+}
+
+export interface VerifyDeltaOptions extends VerifyOptions {
+  /** The previous verified state of the same disk. */
+  readBackPrevious: ReadBack;
+}
+
+export interface VerifyResult {
+  bytesChecked: number;
+  seconds: number;
+  chainDigest: string;
+}

@@ -1,0 +1,6 @@
+/**
+ * Owns the two raw HTTP transfers of XAPI: chunked import and raw export. Everything else of XAPI lives one folder up.
+ *
+ *   openSegmentPut(options) -> SegmentWriter      exportRaw(options) -> AsyncIterable<Buffer>
+ */
+export type * from './types.js';
