@@ -1,0 +1,125 @@
+import { hostname, tmpdir, userInfo } from 'node:os';
+import { z } from 'zod';
+
+const GIB = 1024 ** 3;
+
+/** Words in a configuration that ask for reading over a file share, which this program never does (S2). */
+export const NO_FILE_SHARE =
+  'there is no NFS or vSAN-export transport: disks are read through nbdkit (`vddk` or `https`) and nothing is ever mounted';
+
+const seconds = z.number().positive();
+
+const transport = z.enum(['auto', 'vddk', 'https'], {
+  error: ({ input }) =>
+    /nfs|vsan/i.test(String(input)) ? NO_FILE_SHARE : `must be auto, vddk or https, not ${JSON.stringify(input)}`,
+});
+
+const fingerprint = z
+  .string()
+  .regex(
+    /^([0-9a-f]{2}:?){31}[0-9a-f]{2}$/i,
+    'must be a SHA-256 fingerprint, 32 bytes in hex (`surefire check` prints it)',
+  );
+
+const url = z.string().regex(/^https:\/\/[^\s/]+/i, 'must be an https:// address');
+
+/** Where a server is, who we are there, where the password is found and which certificate is trusted. */
+const endpointShape = {
+  url,
+  username: z.string().min(1),
+  passwordFile: z.string().min(1).optional(),
+  passwordEnv: z.string().min(1).optional(),
+  fingerprintSha256: fingerprint.optional(),
+  caFile: z.string().min(1).optional(),
+};
+
+interface EndpointFields {
+  passwordFile?: string | undefined;
+  passwordEnv?: string | undefined;
+  fingerprintSha256?: string | undefined;
+  caFile?: string | undefined;
+}
+
+const onePassword = (at: EndpointFields): boolean => (at.passwordFile === undefined) !== (at.passwordEnv === undefined);
+const onePin = (at: EndpointFields): boolean => at.fingerprintSha256 === undefined || at.caFile === undefined;
+const ONE_PASSWORD = { message: 'needs either passwordFile or passwordEnv' };
+const ONE_PIN = { message: 'takes fingerprintSha256 or caFile, not both' };
+
+const vcenter = z.strictObject(endpointShape).refine(onePassword, ONE_PASSWORD).refine(onePin, ONE_PIN);
+
+const pool = z
+  .strictObject({
+    ...endpointShape,
+    /** Name or uuid of the storage repository that new disks go to. */
+    sr: z.string().min(1),
+    /** Target network (name or uuid) for each source network name; `default` takes the rest. */
+    networks: z.record(z.string(), z.string().min(1)).prefault({}),
+  })
+  .refine(onePassword, ONE_PASSWORD)
+  .refine(onePin, ONE_PIN);
+
+const transfer = z.strictObject({
+  /** Task queue of this host's transfer worker. */
+  queue: z
+    .string()
+    .min(1)
+    .default(() => `transfer.${hostname()}`),
+  /** Disks copied at once on this host. */
+  slots: z.number().int().min(2).max(4).default(2),
+  nbdkit: z.string().min(1).default('nbdkit'),
+  /** Folder that holds `lib64/libvixDiskLib.so`; without it the vddk transport is not offered. */
+  vddkLibdir: z.string().min(1).optional(),
+  /** A segment, the part of a pass sent in one PUT, ends after this many planned bytes ... */
+  segmentBytes: z
+    .number()
+    .int()
+    .min(2 * 1024 ** 2)
+    .multipleOf(512)
+    .default(4 * GIB),
+  /** ... or after this long, whichever is first. */
+  segmentSeconds: seconds.default(300),
+  /** Sockets of running nbdkit processes; a short path, for a socket's name fits 107 bytes. */
+  runDir: z
+    .string()
+    .min(1)
+    .default(() => `${process.env['XDG_RUNTIME_DIR'] ?? tmpdir()}/surefire-${userInfo().uid}`),
+});
+
+/** What `surefire.yaml` may hold. Unknown keys are refused at every level. */
+export const configSchema = z.strictObject({
+  temporal: z
+    .strictObject({
+      address: z
+        .string()
+        .regex(/^[^\s:]+:\d+$/, 'must be host:port')
+        .default('127.0.0.1:7233'),
+      namespace: z.string().min(1).default('surefire'),
+      webUrl: z
+        .string()
+        .regex(/^https?:\/\//, 'must be an address')
+        .default('http://127.0.0.1:8233'),
+      /** The `temporal` program that `surefire up` runs. */
+      command: z.string().min(1).optional(),
+    })
+    .prefault({}),
+  vcenters: z.record(z.string(), vcenter),
+  pools: z.record(z.string(), pool),
+  transfer: transfer.prefault({}),
+  hooks: z
+    .strictObject({
+      /** Asks the guest to shut down (R10); run with SUREFIRE_VM and SUREFIRE_MOREF in its environment. */
+      shutdown: z.strictObject({ command: z.array(z.string()).min(1) }).optional(),
+    })
+    .prefault({}),
+  policy: z
+    .strictObject({
+      transport: transport.default('auto'),
+      shutdownTimeoutSeconds: seconds.default(300),
+      snapshotHours: z.number().positive().default(72),
+      bootStableSeconds: seconds.default(60),
+      downtimeBudgetSeconds: seconds.default(300),
+    })
+    .prefault({}),
+  testNetwork: z.strictObject({ name: z.string().min(1).default('surefire test') }).prefault({}),
+  state: z.strictObject({ dir: z.string().min(1).optional() }).prefault({}),
+});
