@@ -1,0 +1,329 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// Rule makes the next Count calls of a method slow, or fail. Our own tasks
+// fail as tasks; with Call, and everything else always, the call itself does.
+type Rule struct {
+	Method  string          `json:"method"` // "RemoveSnapshot_Task", "Login", "/folder"...
+	Count   int             `json:"count"`  // default 1
+	Seconds float64         `json:"seconds"`
+	Fault   string          `json:"fault"`  // a type's name: "TaskInProgress"
+	Detail  json.RawMessage `json:"detail"` // its fields
+	Call    bool            `json:"call"`
+}
+
+// Call is one request that arrived.
+type Call struct {
+	Time   time.Time `json:"time"`
+	Method string    `json:"method"`
+	Object string    `json:"object"`
+}
+
+func (r *Rule) fault() (types.BaseMethodFault, error) {
+	if r.Fault == "" {
+		return nil, nil
+	}
+	kind, ok := types.TypeFunc()(r.Fault)
+	if !ok {
+		return nil, fmt.Errorf("no fault type %q", r.Fault)
+	}
+	f, ok := reflect.New(kind).Interface().(types.BaseMethodFault)
+	if !ok {
+		return nil, fmt.Errorf("%q is no fault", r.Fault)
+	}
+	if len(r.Detail) > 0 {
+		return f, json.Unmarshal(r.Detail, f)
+	}
+	return f, nil
+}
+
+// armed takes what was set up for the next call of a method.
+func (l *Lab) armed(method string, call bool) (delay time.Duration, fault types.BaseMethodFault) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.rules {
+		if r.Method != method || r.Call != call || r.Count <= 0 {
+			continue
+		}
+		r.Count--
+		delay += time.Duration(r.Seconds * float64(time.Second))
+		if f, err := r.fault(); err == nil && f != nil {
+			return delay, f
+		}
+	}
+	return delay, nil
+}
+
+func (l *Lab) paging() Paging {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Paging
+}
+
+func (l *Lab) isLocked(vm string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.locked[vm]
+}
+
+func (l *Lab) record(method, object string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.calls = append(l.calls, Call{time.Now(), method, object})
+}
+
+// intercept sees every SOAP call before it is dispatched.
+func (l *Lab) intercept(ctx *simulator.Context, m *simulator.Method) (mo.Reference, types.BaseMethodFault) {
+	l.record(m.Name, m.This.Value)
+	delay, fault := l.armed(m.Name, true)
+	time.Sleep(delay)
+	return nil, fault
+}
+
+// Admin is the handler of the endpoint through which tests play the guest,
+// the administrator and misfortune.
+func (l *Lab) Admin() http.Handler {
+	mux := http.NewServeMux()
+	on := func(pattern string, f func(r *http.Request) (any, error)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			answer, err := f(r)
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
+			w.Header().Set("Content-Type", "application/json")
+			_ = json.NewEncoder(w).Encode(answer)
+		})
+	}
+	on("GET /vms", func(r *http.Request) (any, error) { return l.describe(), nil })
+	// The guest writes the body at ?disk=KEY&offset=BYTES.
+	on("POST /vms/{vm}/write", func(r *http.Request) (any, error) {
+		data, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		key, _ := strconv.Atoi(r.URL.Query().Get("disk"))
+		offset, err := strconv.ParseInt(r.URL.Query().Get("offset"), 10, 64)
+		if err != nil {
+			return nil, err
+		}
+		return len(data), l.withVM(r, func(ctx *simulator.Context, vm *VM) error {
+			d := vm.disks[int32(key)]
+			if d == nil || !vm.on() {
+				return fmt.Errorf("no disk %d in a running VM", key)
+			}
+			return d.write(data, offset)
+		})
+	})
+	// {"state":"running"|"stopped"|"none"}
+	on("POST /vms/{vm}/tools", func(r *http.Request) (any, error) {
+		var body struct{ State string }
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+			return nil, err
+		}
+		return body, l.withVM(r, func(ctx *simulator.Context, vm *VM) error {
+			vm.spec.Tools = body.State
+			vm.publishGuest(ctx)
+			return nil
+		})
+	})
+	// The guest's administrator restarts it, or shuts it down from inside.
+	on("POST /vms/{vm}/reboot", func(r *http.Request) (any, error) {
+		return nil, l.withVM(r, func(ctx *simulator.Context, vm *VM) error {
+			if !vm.on() {
+				return fmt.Errorf("%s does not run", vm.Name)
+			}
+			vm.reboot(ctx)
+			return nil
+		})
+	})
+	on("POST /vms/{vm}/shutdown", func(r *http.Request) (any, error) {
+		return nil, l.withVM(r, func(ctx *simulator.Context, vm *VM) error {
+			if !vm.on() {
+				return fmt.Errorf("%s does not run", vm.Name)
+			}
+			vm.setPower(ctx, types.VirtualMachinePowerStatePoweredOff)
+			return nil
+		})
+	})
+	// {"path":"runtime.connectionState","value":"disconnected"}
+	on("POST /vms/{vm}/property", func(r *http.Request) (any, error) {
+		var body struct {
+			Path  string
+			Value any
+		}
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+			return nil, err
+		}
+		return nil, l.withVM(r, func(ctx *simulator.Context, vm *VM) (err error) {
+			defer func() { // the simulator's reflection knows no other refusal
+				if reason := recover(); reason != nil {
+					err = fmt.Errorf("%s: %v", body.Path, reason)
+				}
+			}()
+			assign(ctx, vm, body.Path, body.Value)
+			return nil
+		})
+	})
+	// Tracking begins a new epoch, as after a storage migration or a crash.
+	on("POST /vms/{vm}/reset-tracking", func(r *http.Request) (any, error) {
+		return nil, l.withVM(r, func(ctx *simulator.Context, vm *VM) error {
+			for _, d := range vm.disks {
+				d.track.stop()
+			}
+			vm.stun()
+			vm.publishDisks(ctx)
+			return nil
+		})
+	})
+	// {"locked":true}: somebody holds the files open, nothing can be merged.
+	on("POST /vms/{vm}/lock", func(r *http.Request) (any, error) {
+		var body struct{ Locked bool }
+		err := json.NewDecoder(r.Body).Decode(&body)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.locked[r.PathValue("vm")] = body.Locked
+		return body, err
+	})
+	on("POST /sessions/expire", func(r *http.Request) (any, error) { return l.expire() })
+	on("POST /rules", func(r *http.Request) (any, error) {
+		rule := &Rule{Count: 1}
+		if err := json.NewDecoder(r.Body).Decode(rule); err != nil {
+			return nil, err
+		}
+		if _, err := rule.fault(); err != nil {
+			return nil, err
+		}
+		rule.Call = rule.Call || !ourTask(rule.Method)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.rules = append(l.rules, rule)
+		return rule, nil
+	})
+	on("DELETE /rules", func(r *http.Request) (any, error) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.rules = nil
+		return nil, nil
+	})
+	on("GET /calls", func(r *http.Request) (any, error) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return slices.Clone(l.calls), nil
+	})
+	on("DELETE /calls", func(r *http.Request) (any, error) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.calls = nil
+		return nil, nil
+	})
+	on("POST /paging", func(r *http.Request) (any, error) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.Paging, json.NewDecoder(r.Body).Decode(&l.Paging)
+	})
+	// {"freeSpace":BYTES}
+	on("POST /datastores/{name}", func(r *http.Request) (any, error) {
+		ds, err := l.datastore(r.PathValue("name"))
+		if err != nil {
+			return nil, err
+		}
+		var body struct{ FreeSpace int64 }
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+			return nil, err
+		}
+		ctx := l.context()
+		ctx.WithLock(ds, func() { assign(ctx, ds, "summary.freeSpace", body.FreeSpace) })
+		return body, nil
+	})
+	return mux
+}
+
+func (l *Lab) withVM(r *http.Request, f func(*simulator.Context, *VM) error) (err error) {
+	err = fmt.Errorf("no VM %q", r.PathValue("vm"))
+	ctx := l.context()
+	for _, vm := range l.vms() {
+		ctx.WithLock(vm, func() {
+			if vm.Name == r.PathValue("vm") || vm.Self.Value == r.PathValue("vm") {
+				err = f(ctx, vm)
+			}
+		})
+	}
+	return err
+}
+
+// describe says what there is, for LabVm of admin.ts.
+func (l *Lab) describe() []map[string]any {
+	all := []map[string]any{}
+	for _, vm := range l.vms() {
+		ctx := l.context()
+		ctx.WithLock(vm, func() {
+			disks, snapshots := []map[string]any{}, []map[string]any{}
+			for _, key := range slices.Sorted(maps.Keys(vm.disks)) {
+				d, chain := vm.disks[key], []map[string]any{}
+				for k := d.live; k != nil; k = k.parent {
+					link := map[string]any{"name": k.name, "file": k.file}
+					if k.frozen != nil {
+						link["snapshot"] = k.frozen.ref.Value
+					}
+					chain = append(chain, link)
+				}
+				disks = append(disks, map[string]any{
+					"deviceKey": d.key, "capacityBytes": d.capacity, "name": d.live.name, "base": d.links[0].file,
+					"current": d.live.file, "chain": chain, "changeId": d.track.changeID(),
+				})
+			}
+			for _, s := range vm.snapshots {
+				snapshots = append(snapshots, map[string]any{"moRef": s.ref.Value, "name": s.node.Name, "description": s.node.Description})
+			}
+			all = append(all, map[string]any{
+				"name": vm.Name, "moRef": vm.Self.Value, "powerState": vm.Runtime.PowerState, "bootTime": vm.Runtime.BootTime,
+				"tools": or(vm.spec.Tools, "none"), "snapshots": snapshots, "disks": disks,
+			})
+		})
+	}
+	slices.SortFunc(all, func(a, b map[string]any) int { return strings.Compare(a["name"].(string), b["name"].(string)) })
+	return all
+}
+
+// expire ends every session.
+func (l *Lab) expire() (int, error) {
+	ctx := l.context()
+	m := ctx.Session.Get(*l.model.ServiceContent.SessionManager).(*simulator.SessionManager)
+	for _, s := range m.SessionList {
+		m.TerminateSession(ctx, &types.TerminateSession{SessionId: []string{s.Key}})
+	}
+	return len(m.SessionList), nil
+}
+
+// ourTask says whether a method is one whose task we run.
+func ourTask(method string) bool {
+	name, is := strings.CutSuffix(method, "_Task")
+	return is && slices.Contains([]string{
+		"PowerOnVM", "PowerOffVM", "ReconfigVM", "Rename", "CreateSnapshot", "CreateSnapshotEx", "RemoveSnapshot", "RemoveAllSnapshots",
+		"RevertToSnapshot", "RevertToCurrentSnapshot", "ConsolidateVMDisks",
+	}, name)
+}
+
+func isTrue(res soap.HasFault) bool {
+	body, ok := res.(*methods.SessionIsActiveBody)
+	return ok && body.Res.Returnval
+}

@@ -1,0 +1,60 @@
+// Command lab-vsphere is a vCenter for the lab: govmomi's simulator with
+// virtual machines whose disks, snapshots and changed-block tracking are real
+// files, kept in a state folder and found again at the next start.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	scenario := flag.String("scenario", "", "JSON file that says what exists (needed for a new state folder, ignored by an old one)")
+	state := flag.String("state", "", "folder for datastores, certificate and state: empty, or left by an earlier run (required)")
+	listen := flag.String("listen", "127.0.0.1:0", "address of the vSphere API, https")
+	admin := flag.String("admin", "127.0.0.1:0", "address of the admin endpoint, plain http")
+	stdin := flag.Bool("exit-with-stdin", false, "end when standard input is closed")
+	flag.Parse()
+	if *state == "" {
+		flag.Usage()
+		os.Exit(2)
+	}
+	if err := serve(*scenario, *state, *listen, *admin, *stdin); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func serve(scenario, state, listen, admin string, stdin bool) error {
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
+	if stdin {
+		go func() { _, _ = io.Copy(io.Discard, os.Stdin); stop <- syscall.SIGTERM }()
+	}
+	lab, err := Start(state, scenario, listen)
+	if err != nil {
+		return err
+	}
+	defer lab.Close()
+	l, err := net.Listen("tcp", admin)
+	if err != nil {
+		return err
+	}
+	go func() { _ = http.Serve(l, lab.Admin()) }()
+
+	// One line once everything answers: the sign of readiness.
+	ready, _ := json.Marshal(map[string]any{
+		"url": lab.URL(), "adminUrl": "http://" + l.Addr().String(), "username": lab.User, "password": lab.Password,
+		"fingerprintSha256": lab.cert.sha256(), "thumbprintSha1": lab.cert.sha1(), "root": lab.root, "pid": os.Getpid(),
+	})
+	fmt.Println(string(ready))
+	<-stop
+	return nil
+}

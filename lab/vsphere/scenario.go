@@ -1,0 +1,274 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/vmware/govmomi/find"
+	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// Scenario is the inventory and the credentials a lab starts with. The same in
+// TypeScript, with a word on each field, is scenario.ts.
+type Scenario struct {
+	User           string          `json:"user"`
+	Password       string          `json:"password"`
+	APIVersion     string          `json:"apiVersion"`
+	SessionTimeout string          `json:"sessionTimeout"`
+	Hosts          int             `json:"hosts"`
+	Datastores     []DatastoreSpec `json:"datastores"`
+	VMs            []VMSpec        `json:"vms"`
+	Paging         Paging          `json:"paging"`
+}
+
+// DatastoreSpec is one folder under the lab's root.
+type DatastoreSpec struct {
+	Name      string `json:"name"`
+	Type      string `json:"type"`
+	FreeSpace int64  `json:"freeSpace"`
+}
+
+// VMSpec describes one virtual machine; its datastore is the first by default.
+type VMSpec struct {
+	Name            string     `json:"name"`
+	InstanceUUID    string     `json:"instanceUuid"`
+	Datastore       string     `json:"datastore"`
+	Firmware        string     `json:"firmware"`
+	SecureBoot      bool       `json:"secureBoot"`
+	VTPM            bool       `json:"vtpm"`
+	Encrypted       bool       `json:"encrypted"`
+	GuestID         string     `json:"guestId"`
+	HostName        string     `json:"hostName"`
+	Version         string     `json:"version"`
+	CPUs            int32      `json:"cpus"`
+	MemoryMiB       int64      `json:"memoryMiB"`
+	Annotation      string     `json:"annotation"`
+	PoweredOn       bool       `json:"poweredOn"`
+	Tools           string     `json:"tools"`           // running, stopped or none (default)
+	ShutdownSeconds float64    `json:"shutdownSeconds"` // negative: the guest ignores it
+	Tracking        bool       `json:"changeTracking"`
+	NICs            []NICSpec  `json:"nics"`
+	Disks           []DiskSpec `json:"disks"`
+	CDROMs          []struct {
+		ISO string `json:"iso"`
+	} `json:"cdroms"`
+	Devices []string `json:"devices"` // by vim25 type name
+}
+
+// NICSpec is a vmxnet3 card unless it says otherwise.
+type NICSpec struct {
+	Type    string   `json:"type"`
+	Network string   `json:"network"`
+	MAC     string   `json:"mac"`
+	IPs     []string `json:"ips"`
+}
+
+// DiskSpec is a disk filled from File, if given, and at least CapacityBytes large.
+type DiskSpec struct {
+	File          string `json:"file"`
+	CapacityBytes int64  `json:"capacityBytes"`
+	Controller    string `json:"controller"`
+	Mode          string `json:"mode"`
+	RDM           string `json:"rdm"`
+	Encrypted     bool   `json:"encrypted"`
+	MultiWriter   bool   `json:"multiWriter"`
+	NoTracking    bool   `json:"noTracking"`
+}
+
+// outside says whether snapshots leave the disk alone.
+func (d DiskSpec) outside() bool {
+	return strings.HasPrefix(d.Mode, "independent") || d.RDM == string(types.VirtualDiskCompatibilityModePhysicalMode)
+}
+
+// Where vSphere begins to number the disks of a kind of controller.
+var diskKeys = map[string]int32{
+	"pvscsi": 2000, "lsilogic": 2000, "lsilogic-sas": 2000, "buslogic": 2000, "ide": 3000, "sata": 16000, "nvme": 32000,
+}
+
+// ReadScenario reads a scenario; relative disk files lie beside it.
+func ReadScenario(path string) (sc Scenario, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return sc, err
+	}
+	if err = json.Unmarshal(text, &sc); err != nil {
+		return sc, fmt.Errorf("%s: %w", path, err)
+	}
+	sc.User = or(sc.User, "administrator@vsphere.local")
+	if sc.Password == "" {
+		sc.Password = rand.Text()
+	}
+	if len(sc.Datastores) == 0 {
+		sc.Datastores = []DatastoreSpec{{Name: "datastore1"}}
+	}
+	for _, vm := range sc.VMs {
+		for i, d := range vm.Disks {
+			if d.File != "" && !filepath.IsAbs(d.File) {
+				vm.Disks[i].File = filepath.Join(filepath.Dir(path), d.File)
+			}
+		}
+	}
+	return sc, nil
+}
+
+func (l *Lab) addDatastore(ctx context.Context, f *find.Finder, spec DatastoreSpec) error {
+	dir := filepath.Join(l.root, spec.Name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	hosts, err := f.HostSystemList(ctx, "*")
+	if err != nil {
+		return err
+	}
+	for _, host := range hosts {
+		system, err := host.ConfigManager().DatastoreSystem(ctx)
+		if err != nil {
+			return err
+		}
+		if _, err = system.CreateLocalDatastore(ctx, spec.Name, dir); err != nil {
+			return err
+		}
+	}
+	ds, err := l.datastore(spec.Name)
+	if err != nil {
+		return err
+	}
+	ds.Summary.Type = or(spec.Type, "VMFS")
+	return nil
+}
+
+func (l *Lab) addVM(ctx context.Context, f *find.Finder, c *vim25.Client, spec VMSpec) error {
+	if spec.Datastore == "" {
+		spec.Datastore = l.Datastores[0].Name
+	}
+	var devices object.VirtualDeviceList
+	for i, d := range spec.Disks {
+		d.Controller = or(d.Controller, "pvscsi")
+		size := d.CapacityBytes
+		if st, err := os.Stat(d.File); err == nil {
+			size = max(size, st.Size())
+		} else if d.File != "" {
+			return err
+		}
+		controller, err := controllerFor(&devices, d.Controller)
+		if err != nil {
+			return err
+		}
+		name := fmt.Sprintf("[%s] %s/%s", spec.Datastore, spec.Name, spec.Name)
+		if i > 0 {
+			name += fmt.Sprintf("_%d", i)
+		}
+		disk := devices.CreateDisk(controller, types.ManagedObjectReference{}, name+".vmdk")
+		disk.DeviceInfo = &types.Description{Label: fmt.Sprintf("Hard disk %d", i+1)}
+		disk.Key = diskKeys[d.Controller] + int32(i)
+		disk.CapacityInBytes, disk.CapacityInKB = size, size>>10
+		backing := disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo)
+		backing.DiskMode, backing.ThinProvisioned = or(d.Mode, "persistent"), types.NewBool(true)
+		devices = append(devices, disk)
+	}
+	for _, n := range spec.NICs {
+		network, err := f.Network(ctx, or(n.Network, "VM Network"))
+		if err != nil {
+			return err
+		}
+		backing, err := network.EthernetCardBackingInfo(ctx)
+		if err != nil {
+			return err
+		}
+		card, err := devices.CreateEthernetCard(or(n.Type, "vmxnet3"), backing)
+		if err != nil {
+			return err
+		}
+		if n.MAC != "" {
+			nic := card.(types.BaseVirtualEthernetCard).GetVirtualEthernetCard()
+			nic.MacAddress, nic.AddressType = n.MAC, string(types.VirtualEthernetCardMacTypeManual)
+		}
+		devices = append(devices, card)
+	}
+	changes, err := devices.ConfigSpec(types.VirtualDeviceConfigSpecOperationAdd)
+	if err != nil {
+		return err
+	}
+	folder, err := f.DefaultFolder(ctx)
+	if err != nil {
+		return err
+	}
+	pool, err := f.DefaultResourcePool(ctx)
+	if err != nil {
+		return err
+	}
+	task, err := folder.CreateVM(ctx, types.VirtualMachineConfigSpec{
+		Name:                  spec.Name,
+		GuestId:               or(spec.GuestID, string(types.VirtualMachineGuestOsIdentifierDebian12_64Guest)),
+		Version:               or(spec.Version, "vmx-19"),
+		Firmware:              or(spec.Firmware, "bios"),
+		BootOptions:           &types.VirtualMachineBootOptions{EfiSecureBootEnabled: types.NewBool(spec.SecureBoot)},
+		Files:                 &types.VirtualMachineFileInfo{VmPathName: fmt.Sprintf("[%s] %s/%s.vmx", spec.Datastore, spec.Name, spec.Name)},
+		NumCPUs:               max(spec.CPUs, 1),
+		MemoryMB:              max(spec.MemoryMiB, 512),
+		ChangeTrackingEnabled: types.NewBool(spec.Tracking),
+		DeviceChange:          changes,
+	}, pool, nil)
+	if err != nil {
+		return err
+	}
+	info, err := task.WaitForResult(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("creating %s: %w", spec.Name, err)
+	}
+	base := l.model.Map().Get(info.Result.(types.ManagedObjectReference)).(*simulator.VirtualMachine)
+	vm, err := newVM(l, base, spec)
+	if err != nil {
+		return err
+	}
+	l.model.Map().Put(vm) // from now on calls reach our type
+	return nil
+}
+
+// controllerFor returns the controller of a kind, made when first wanted.
+func controllerFor(devices *object.VirtualDeviceList, kind string) (types.BaseVirtualController, error) {
+	var device types.BaseVirtualDevice
+	var err error
+	switch kind {
+	case "ide":
+		device, err = devices.CreateIDEController()
+	case "sata":
+		device, err = devices.CreateSATAController()
+	case "nvme":
+		device, err = devices.CreateNVMEController()
+	default:
+		device, err = devices.CreateSCSIController(kind)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if have := devices.SelectByType(device); len(have) > 0 {
+		return have[0].(types.BaseVirtualController), nil
+	}
+	*devices = append(*devices, device)
+	return device.(types.BaseVirtualController), nil
+}
+
+// localPath turns "[ds] dir/file" into a path on this machine.
+func (l *Lab) localPath(name string) string {
+	var p object.DatastorePath
+	p.FromString(name)
+	return filepath.Join(l.root, p.Datastore, filepath.FromSlash(p.Path))
+}
+
+func extentName(vmdk string) string { return strings.TrimSuffix(vmdk, ".vmdk") + "-flat.vmdk" }
+
+func or(value, fallback string) string {
+	if value == "" {
+		return fallback
+	}
+	return value
+}
