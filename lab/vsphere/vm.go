@@ -229,7 +229,7 @@ func (vm *VM) setPower(ctx *simulator.Context, state types.VirtualMachinePowerSt
 		Vm:         &types.VmEventArgument{EntityEventArgument: types.EntityEventArgument{Name: vm.Name}, Vm: vm.Self},
 	}}
 	if vm.on() {
-		vm.publishBoot(ctx, types.NewTime(time.Now()))
+		vm.publishBoot(ctx, time.Now())
 		post(ctx, &types.VmPoweredOnEvent{VmEvent: event})
 	} else {
 		vm.publishBoot(ctx, nil)
@@ -242,11 +242,12 @@ func (vm *VM) setPower(ctx *simulator.Context, state types.VirtualMachinePowerSt
 
 // reboot is the guest starting again without the VM being off.
 func (vm *VM) reboot(ctx *simulator.Context) {
-	vm.publishBoot(ctx, types.NewTime(time.Now()))
+	vm.publishBoot(ctx, time.Now())
 	vm.publishGuest(ctx)
 }
 
-func (vm *VM) publishBoot(ctx *simulator.Context, at *time.Time) {
+// publishBoot shows when the guest started: a time.Time, or nil.
+func (vm *VM) publishBoot(ctx *simulator.Context, at any) {
 	assign(ctx, vm, "runtime.bootTime", at)
 	assign(ctx, vm, "summary.runtime.bootTime", at)
 }
