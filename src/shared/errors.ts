@@ -11,6 +11,7 @@ export const FAILURE_TYPES = {
   EndpointUnknown: { retryable: false },
   AuthenticationFailed: { retryable: false },
   CertificateChanged: { retryable: false },
+  CertificateUntrusted: { retryable: false },
   ConnectionFailed: { retryable: true },
   // Client and command line
   UsageInvalid: { retryable: false },

@@ -166,7 +166,6 @@ export interface Downtime {
   poweredOffAt?: string;
   endedAt?: string;
   seconds?: number;
-  predictedSeconds?: number;
   budgetSeconds: number;
 }
 

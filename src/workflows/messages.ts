@@ -21,11 +21,6 @@ export interface RejectTestCopy extends Word {
   then: 'redo' | 'abort';
 }
 
-export interface ApproveCutover extends Word {
-  /** Not before this instant, ISO 8601 with offset. */
-  notBefore?: string;
-}
-
 export interface DecideAfterFailure extends Word {
   /** `retry` the failed step, copy the doubtful disks in `full` (a longer outage after power-off), go `back` to cutover approval, or `abort`. */
   decision: 'retry' | 'full' | 'back' | 'abort';
@@ -66,7 +61,7 @@ export interface MessageArguments {
   revertToBaseline: Word;
   acceptTestCopy: AcceptTestCopy;
   rejectTestCopy: RejectTestCopy;
-  approveCutover: ApproveCutover;
+  approveCutover: Word;
   acceptMigration: Word;
   rollback: Word;
   decideAfterFailure: DecideAfterFailure;

@@ -1,0 +1,199 @@
+import type { BootEvidence, DeltaMethod, Finding, Firmware, MigrationInput, Transport } from '../shared/index.js';
+
+/** Names the source VM; every activity on the source takes it. */
+export interface SourceRef {
+  vcenter: string;
+  vmMoRef: string;
+  migrationId: string;
+}
+
+/** Names the target pool and whose objects are meant. */
+export interface TargetRef {
+  pool: string;
+  migrationId: string;
+}
+
+export interface SourceDiskFacts {
+  deviceKey: number;
+  label: string;
+  capacityBytes: number;
+  datastore: string;
+}
+
+/** What preflight fixes for the rest of the migration. */
+export interface PreflightResult {
+  findings: Finding[];
+  /** The transport chosen, or the one asked for. */
+  transport: Transport;
+  source: {
+    name: string;
+    powerState: 'poweredOn' | 'poweredOff' | 'suspended';
+    firmware: Firmware;
+    secureBoot: boolean;
+    cpuCount: number;
+    coresPerSocket: number;
+    memoryBytes: number;
+    guestId: string;
+    guestFullName: string;
+    isWindows: boolean;
+    instanceUuid: string;
+    changeTrackingEnabled: boolean;
+    toolsInstalled: boolean;
+    hasCdDrive: boolean;
+    nics: { mac: string; networkName: string }[];
+    disks: SourceDiskFacts[];
+  };
+}
+
+export interface ForeignSnapshot {
+  moRef: string;
+  name: string;
+  createTime: string;
+  sizeBytes?: number;
+}
+
+export interface SourceSnapshot {
+  snapshotMoRef: string;
+  createTime: string;
+  /** Disks as frozen; `changeId` is absent where tracking was not active. */
+  disks: { deviceKey: number; fileName: string; baseFileName: string; capacityBytes: number; changeId?: string }[];
+}
+
+/** What vSphere says about the guest now; evidence of the tools gate. */
+export interface GuestObservation {
+  powerState: string;
+  toolsInstalled: boolean;
+  toolsRunning: boolean;
+  toolsStatus: string;
+  bootTime?: string;
+}
+
+/** One disk as a copy or a verification needs it. */
+export interface DiskRef {
+  deviceKey: number;
+  label: string;
+  capacityBytes: number;
+  vdiUuid: string;
+}
+
+/** One pass of one disk. The same input always means the same plan, so a retry goes on where the last attempt was. */
+export interface CopyDiskInput {
+  source: SourceRef;
+  target: TargetRef;
+  disk: DiskRef;
+  /** `base`, `delta-2`, `final`: part of the checkpoint's identity. */
+  pass: string;
+  kind: 'base' | 'delta';
+  transport: Transport;
+  snapshotMoRef: string;
+  fileName: string;
+  baseFileName: string;
+  /** Where a delta starts from. */
+  sinceChangeId?: string;
+}
+
+export interface CopyDiskResult {
+  deltaMethod: DeltaMethod;
+  bytesPlanned: number;
+  bytesRead: number;
+  bytesSent: number;
+  seconds: number;
+  segments: number;
+  planDigest: string;
+  chainDigest: string;
+  nbdkit: string;
+  versions: string;
+}
+
+/** Read-back of one disk: a base pass against zero, a delta against the snapshot verified before (R21). */
+export interface VerifyDiskInput extends CopyDiskInput {
+  /** The VDI of the target snapshot taken after the pass. */
+  snapshotVdiUuid: string;
+  previousSnapshotVdiUuid?: string;
+  planDigest: string;
+  chainDigest: string;
+  deltaMethod: DeltaMethod;
+}
+
+export interface TargetSnapshot {
+  uuid: string;
+  disks: { deviceKey: number; vdiUuid: string }[];
+}
+
+export interface CreateTargetInput extends TargetRef {
+  input: MigrationInput;
+  source: PreflightResult['source'];
+}
+
+/**
+ * Everything a migration does to the outside world. Each is one idempotent step: it may run twice, and a lost answer
+ * is found again by the migration id on the object.
+ */
+export interface Activities {
+  preflight(input: { input: MigrationInput; migrationId: string }): Promise<PreflightResult>;
+
+  listForeignSnapshots(input: SourceRef): Promise<ForeignSnapshot[]>;
+  removeSourceSnapshots(input: SourceRef & { snapshotMoRefs: string[] }): Promise<void>;
+  /** Removes the snapshots of these names that carry our id, newest first, and waits for consolidation. */
+  removeOwnSnapshots(input: SourceRef & { names: string[] }): Promise<void>;
+  setChangeTracking(input: SourceRef & { enabled: boolean }): Promise<void>;
+  /** @param alone Nothing else may be in the chain: a foreign snapshot or a parent stops it (R3). */
+  createSourceSnapshot(input: SourceRef & { name: string; alone: boolean }): Promise<SourceSnapshot>;
+  /** After removing what lay below it: the snapshot's disks again, refused when one still has a parent (R3). */
+  requireUnchained(input: SourceRef & { snapshotMoRef: string }): Promise<SourceSnapshot['disks']>;
+  revertSource(input: SourceRef & { snapshotMoRef: string; powerOn: boolean }): Promise<void>;
+  observeGuest(input: SourceRef): Promise<GuestObservation>;
+  /** Ends when Tools are gone, with the boot time of that moment. */
+  watchToolsRemoval(input: SourceRef): Promise<{ goneAt: string; bootTimeThen?: string }>;
+  requestGuestShutdown(input: SourceRef): Promise<{ asked: boolean; why?: string }>;
+  runShutdownHook(input: SourceRef & { vm: string }): Promise<{ ran: boolean; why?: string }>;
+  powerOffSource(input: SourceRef): Promise<void>;
+  /** @throws NeedsAttention when the target runs or may start: both sides never run at once (R11). */
+  restoreSourcePower(input: SourceRef & { pool: string; powerState: string; targetVmUuid?: string }): Promise<void>;
+  /** Ends when the source is seen powered off, or after the time. */
+  waitForPowerOff(input: SourceRef & { timeoutSeconds: number }): Promise<{ off: boolean; at: string }>;
+  /** Per disk: how much a delta from the given changeIds would move, or why there cannot be one (R9). */
+  planDeltas(
+    input: SourceRef & {
+      snapshotMoRef: string;
+      disks: { deviceKey: number; label: string; capacityBytes: number; sinceChangeId?: string }[];
+    },
+  ): Promise<{ deviceKey: number; bytes?: number; extents?: number; reset?: string }[]>;
+  markSource(input: SourceRef & { mark: string }): Promise<void>;
+
+  createTarget(input: CreateTargetInput): Promise<{
+    targetVmUuid: string;
+    disks: { deviceKey: number; vdiUuid: string; vdiSizeBytes: number }[];
+  }>;
+  /** Destroys the doubted VDI and makes an empty one in its place (R8). */
+  replaceTargetDisk(
+    input: TargetRef & { targetVmUuid: string; vdiUuid: string },
+  ): Promise<{ vdiUuid: string; vdiSizeBytes: number }>;
+  snapshotTarget(input: TargetRef & { targetVmUuid: string; name: string; pass: string }): Promise<TargetSnapshot>;
+  destroyTargetSnapshot(input: TargetRef & { snapshotUuid: string }): Promise<void>;
+  createTestCopy(
+    input: TargetRef & { vm: string; snapshotUuid: string; nics: { mac: string }[]; srUuid: string },
+  ): Promise<{ testVmUuid: string; networkUuid: string; srUsedBytesBefore: number }>;
+  /** Starts it only when every VIF is on a network without PIF, and watches it run (S103, R23). */
+  startTestCopy(input: TargetRef & { testVmUuid: string; stableSeconds: number }): Promise<BootEvidence>;
+  observeTestCopy(input: TargetRef & { testVmUuid: string }): Promise<BootEvidence>;
+  /** Destroys clone, disks and network, and proves that the space came back (S110, S111). */
+  destroyTestCopy(input: TargetRef & { srUuid: string; srUsedBytesBefore?: number }): Promise<void>;
+  blockTarget(input: TargetRef & { targetVmUuid: string; reason: string }): Promise<void>;
+  /** Restores the name, removes the block, starts it, and watches it run. */
+  startTarget(
+    input: TargetRef & { targetVmUuid: string; name: string; source: SourceRef; stableSeconds: number },
+  ): Promise<BootEvidence>;
+  /** Stops and blocks what ran; it keeps its data (R24). */
+  retireTarget(input: TargetRef & { targetVmUuid: string; name: string; reason: string }): Promise<void>;
+  destroyTarget(input: TargetRef): Promise<void>;
+  finishTarget(input: TargetRef & { targetVmUuid: string; name: string }): Promise<void>;
+  /** Every object of ours that is still there on either side, except what is meant to stay. */
+  listLeftovers(input: SourceRef & TargetRef & { keep: string[] }): Promise<string[]>;
+}
+
+/** What runs on the transfer workers: the only activities that touch block data. */
+export interface TransferActivities {
+  copyDisk(input: CopyDiskInput): Promise<CopyDiskResult>;
+  verifyDisk(input: VerifyDiskInput): Promise<{ bytesChecked: number; seconds: number }>;
+}

@@ -1,0 +1,169 @@
+import { condition, setHandler } from '@temporalio/workflow';
+import { failure, failureMessageOf } from '../shared/index.js';
+import type { WaitingFor } from '../shared/index.js';
+import { MESSAGES, signalOf, statusQuery, updateOf } from './messages.js';
+import type { Accepted, AddNote, AnyMessage, MessageArguments, MessageName } from './messages.js';
+import { now } from './state.js';
+import type { Migration } from './state.js';
+
+/** Looks at the facts before a message counts; throws EvidenceMissing when they do not agree. */
+type Evidence<N extends MessageName> = (argument: MessageArguments[N]) => Promise<void>;
+
+export interface Gate {
+  waitingFor: WaitingFor;
+  /** What the person has to do, in a sentence. */
+  instruction: string;
+  /** The messages that open the gate, each with the evidence it needs besides the word. */
+  accepts: { [N in MessageName]?: Evidence<N> };
+}
+
+/** No evidence beyond the word. */
+export const wordAlone = async (): Promise<void> => {};
+
+/**
+ * The messages of one migration (R28). A synchronous validator checks operator and stage; the handler then looks at the
+ * evidence, one message at a time, and opens the gate or says what lacks.
+ */
+export class Gates {
+  readonly #migration: Migration;
+  #open: Gate | undefined;
+  #decision: AnyMessage | undefined;
+  #busy: MessageName | undefined;
+  /** Called when a rollback is asked for while nobody waits at a gate (stage 10, "at any time"). */
+  interrupt: ((argument: MessageArguments['rollback']) => void) | undefined;
+
+  constructor(migration: Migration) {
+    this.#migration = migration;
+  }
+
+  /** Registers updates, signals and the query. Must run before the workflow's first await. */
+  register(): void {
+    setHandler(statusQuery, () => this.#migration.status, { description: 'Where it stands and what it waits for' });
+    for (const name of Object.keys(MESSAGES) as MessageName[]) {
+      const description = MESSAGES[name];
+      setHandler(updateOf(name), (argument) => this.#handle({ name, argument } as AnyMessage), {
+        description,
+        validator: (argument) => this.#validate(name, argument),
+      });
+      // For clients that can only signal: the same checks; a refusal is kept in the record because nobody hears it.
+      setHandler(
+        signalOf(name),
+        async (argument) => {
+          try {
+            this.#validate(name, argument);
+            await this.#handle({ name, argument } as AnyMessage);
+          } catch (error) {
+            this.#migration.note(`Signal ${name} was refused: ${failureMessageOf(error)}`);
+          }
+        },
+        { description },
+      );
+    }
+  }
+
+  /** Waits for a person, however long. A reminder is the search attribute itself; nothing ever expires into an act. */
+  async wait(gate: Gate, meanwhile?: { timeoutMs: number; act: () => Promise<void> }): Promise<AnyMessage> {
+    const migration = this.#migration;
+    this.#open = gate;
+    this.#decision = undefined;
+    const allowed = [...Object.keys(gate.accepts), 'addNote'];
+    migration.set({ waitingFor: gate.waitingFor, instruction: gate.instruction, allowed });
+    try {
+      const decided = () => this.#decision !== undefined;
+      if (meanwhile && !(await condition(decided, Math.max(1, meanwhile.timeoutMs)))) await meanwhile.act();
+      await condition(decided);
+      return this.#decision as unknown as AnyMessage;
+    } finally {
+      this.#open = undefined;
+      migration.set({ waitingFor: 'none', instruction: undefined, allowed: ['addNote'] });
+    }
+  }
+
+  /** Between an automatic step's start and end: only `rollback` (when armed) and notes are heard. */
+  arm(interrupt: ((argument: MessageArguments['rollback']) => void) | undefined): void {
+    this.interrupt = interrupt;
+    this.#migration.set({ allowed: interrupt ? ['rollback', 'addNote'] : ['addNote'] });
+  }
+
+  #validate(name: MessageName, argument: MessageArguments[MessageName]): void {
+    const { vm } = this.#migration.input;
+    if (typeof argument?.operator !== 'string' || argument.operator.trim() === '') {
+      throw failure('WrongStage', {
+        what: `${name} for ${vm} was refused: it does not say who speaks.`,
+        next: `send ${MESSAGES[name].replace(/^[^{]*/, '')}`,
+      });
+    }
+    if (name === 'addNote') return validateNote(this.#migration, argument as AddNote);
+    if (name === 'rollback' && this.interrupt) return;
+    const { stage, waitingFor, allowed } = this.#migration.status;
+    if (!this.#open || !(name in this.#open.accepts)) {
+      throw failure('WrongStage', {
+        what: `${name} for ${vm} was refused: the migration is in stage ${stage}${waitingFor === 'none' ? ' and waits for nobody' : `, waiting for ${waitingFor}`}.`,
+        why: `It accepts now: ${allowed.join(', ') || 'nothing'}.`,
+        next: `look at \`surefire status ${vm}\`.`,
+      });
+    }
+    if (this.#decision || this.#busy) {
+      throw failure('WrongStage', {
+        what: `${name} for ${vm} was refused: ${this.#decision?.name ?? this.#busy} is already being dealt with.`,
+        next: `look at \`surefire status ${vm}\`.`,
+      });
+    }
+    if ('override' in argument && argument.override && !argument.reason?.trim()) {
+      throw failure('WrongStage', {
+        what: `${name} for ${vm} was refused: an override of the evidence needs a reason.`,
+        next: 'give it with --reason.',
+      });
+    }
+  }
+
+  async #handle(message: AnyMessage): Promise<Accepted> {
+    const migration = this.#migration;
+    if (message.name === 'addNote') addNote(migration, message.argument);
+    else if (message.name === 'rollback' && this.interrupt) {
+      migration.note('Rollback was asked for.', message.argument);
+      this.interrupt(message.argument);
+    } else await this.#decide(message);
+    return { stage: migration.stage, acceptedAt: now() };
+  }
+
+  async #decide(message: AnyMessage): Promise<void> {
+    const gate = this.#open;
+    this.#busy = message.name;
+    try {
+      // The union of names and arguments is one message; TypeScript cannot follow it through the table.
+      const evidence = gate?.accepts[message.name] as Evidence<typeof message.name> | undefined;
+      await evidence?.(message.argument as never);
+      if (this.#open !== gate) {
+        throw failure('WrongStage', { what: `${message.name} came too late: the gate has closed meanwhile.` });
+      }
+      this.#migration.note(`${message.name} was accepted.`, message.argument);
+      this.#decision = message;
+    } finally {
+      this.#busy = undefined;
+    }
+  }
+}
+
+function validateNote(migration: Migration, note: AddNote): void {
+  if (note.done === undefined && !note.text?.trim()) {
+    throw failure('WrongStage', { what: `The note for ${migration.input.vm} is empty.`, next: 'give it a text.' });
+  }
+  if (note.done !== undefined && !migration.notes[note.done - 1]?.fix) {
+    throw failure('WrongStage', {
+      what: `${migration.input.vm} has no fix number ${note.done}.`,
+      next: 'take a number from `surefire status`.',
+    });
+  }
+}
+
+function addNote(migration: Migration, { operator, text, fix, done }: AddNote): void {
+  if (done !== undefined) {
+    const entry = migration.notes[done - 1];
+    if (entry) entry.done = { at: now(), operator };
+    migration.note(`Fix ${done} was ticked off.`, { operator });
+  } else {
+    migration.notes.push({ at: now(), operator, text, fix: fix ?? false });
+    migration.note(`${fix ? 'Fix' : 'Note'}: ${text}`, { operator });
+  }
+}

@@ -1,0 +1,101 @@
+import {
+  ApplicationFailure,
+  CancellationScope,
+  allHandlersFinished,
+  condition,
+  isCancellation,
+} from '@temporalio/workflow';
+import { failureMessageOf } from '../shared/index.js';
+import type { MigrationInput, MigrationReport } from '../shared/index.js';
+import { undoing } from './activity-options.js';
+import { Gates } from './gates.js';
+import { Ending, perform } from './run.js';
+import type { Run } from './run.js';
+import { acceptance, finish, kept } from './stages/finish.js';
+import { cutover } from './stages/cutover.js';
+import { baselineSnapshot, cleanSnapshot, clearSnapshots, preflight, toolsRemoval } from './stages/prepare.js';
+import { baseCopy, cutoverApproval, removeTestCopy, testCopy, verification } from './stages/test.js';
+import { Migration } from './state.js';
+
+/**
+ * One VM through the surefire procedure. Completes with the report when it is migrated; every other end is a failure
+ * whose type says which (`RolledBack`, `Aborted`, `NeedsAttention`, `PreflightFailed`) and whose details carry the
+ * report, so that Temporal lets the same VM be tried again, and only then.
+ */
+export async function migrateVm(input: MigrationInput): Promise<MigrationReport> {
+  const migration = new Migration(input);
+  const gates = new Gates(migration);
+  gates.register();
+  const run: Run = { migration, gates };
+  try {
+    const leftovers = await procedure(run);
+    migration.set({ outcome: 'migrated', percent: 100, allowed: [], instruction: undefined });
+    await condition(allHandlersFinished);
+    return migration.report('migrated', leftovers);
+  } catch (error) {
+    return await end(run, asEnding(error, input.vm));
+  }
+}
+
+/** The stages of `design`, in order, and the two ways back. */
+async function procedure(run: Run): Promise<string[]> {
+  await perform(run, 'preflight', preflight);
+  await perform(run, 'clear-snapshots', clearSnapshots);
+  await perform(run, 'baseline-snapshot', baselineSnapshot);
+  await perform(run, 'tools-removal', toolsRemoval);
+  for (;;) {
+    await perform(run, 'clean-snapshot', cleanSnapshot);
+    await perform(run, 'base-copy', baseCopy);
+    await perform(run, 'test-copy', testCopy);
+    const verdict = await perform(run, 'verification', verification);
+    await perform(run, 'remove-test-copy', removeTestCopy);
+    if (verdict === 'accepted') break;
+  }
+  for (;;) {
+    await perform(run, 'cutover-approval', cutoverApproval);
+    const verdict = await perform(run, 'cutover', cutover);
+    if (verdict === 'done') break;
+    if (verdict === 'redo') {
+      // A doubted disk is copied in full while the source runs; the tested state stays tested (R9).
+      await perform(run, 'clean-snapshot', cleanSnapshot);
+      await perform(run, 'base-copy', baseCopy);
+    }
+  }
+  await perform(run, 'acceptance', acceptance);
+  return perform(run, 'finish', finish);
+}
+
+function asEnding(error: unknown, vm: string): Ending {
+  if (error instanceof Ending) return error;
+  if (isCancellation(error)) return new Ending('aborted', 'Aborted', `The migration of ${vm} was cancelled.`);
+  return new Ending('attention', 'NeedsAttention', `The migration of ${vm} cannot go on: ${failureMessageOf(error)}`);
+}
+
+/** Undoes what was done and fails with the report. Not to be cancelled. */
+async function end({ migration, gates }: Run, ending: Ending): Promise<never> {
+  return CancellationScope.nonCancellable(async () => {
+    gates.arm(undefined);
+    migration.enter('rolling-back');
+    migration.note(ending.message);
+    const failed = await migration.undo.runAll();
+    const found = migration.madeSomething ? await lookForLeftovers(migration) : [];
+    const outcome = failed.length > 0 ? 'attention' : ending.outcome;
+    migration.set({ outcome, allowed: [], instruction: undefined });
+    await condition(allHandlersFinished);
+    const report = migration.report(outcome, [...failed, ...found], ending.message);
+    throw ApplicationFailure.nonRetryable(
+      ending.message,
+      failed.length > 0 ? 'NeedsAttention' : ending.failureType,
+      report,
+    );
+  });
+}
+
+async function lookForLeftovers(migration: Migration): Promise<string[]> {
+  const keep = migration.targetHasRun ? kept(migration) : [];
+  try {
+    return await undoing.listLeftovers({ ...migration.source, ...migration.target, keep });
+  } catch (error) {
+    return [`Could not look for leftovers: ${failureMessageOf(error)}`];
+  }
+}

@@ -1,0 +1,142 @@
+import { failureTypeOf } from '../shared/index.js';
+import type { DiskState } from '../shared/index.js';
+import type { CopyDiskInput, SourceSnapshot, TargetSnapshot, VerifyDiskInput } from '../activities/types.js';
+import { step, transferOn } from './activity-options.js';
+import type { Migration } from './state.js';
+
+/** A pass in the making: which snapshot is read, and what each disk's copy was asked to do. */
+export interface Pass {
+  name: string;
+  snapshot: SourceSnapshot;
+  inputs: Map<number, CopyDiskInput>;
+}
+
+/**
+ * Describes the copy of one disk: a delta where a changeId is known, else a full pass. Pure, so that a verification
+ * later means the same plan.
+ */
+export function describeCopy(
+  migration: Migration,
+  pass: string,
+  snapshot: SourceSnapshot,
+  disk: DiskState,
+): CopyDiskInput {
+  const frozen = snapshot.disks.find(({ deviceKey }) => deviceKey === disk.deviceKey);
+  if (!frozen || disk.vdiUuid === undefined)
+    throw new Error(`${disk.label} is not in the snapshot, or has no target disk`);
+  return {
+    source: migration.source,
+    target: migration.target,
+    disk: { deviceKey: disk.deviceKey, label: disk.label, capacityBytes: disk.capacityBytes, vdiUuid: disk.vdiUuid },
+    pass,
+    kind: disk.changeId === undefined ? 'base' : 'delta',
+    transport: migration.transport,
+    snapshotMoRef: snapshot.snapshotMoRef,
+    fileName: frozen.fileName,
+    baseFileName: frozen.baseFileName,
+    ...(disk.changeId !== undefined && { sinceChangeId: disk.changeId }),
+  };
+}
+
+/**
+ * Copies all disks of a pass side by side. A disk that has this pass already is left alone, so a retried stage goes on
+ * where it was. A disk whose change tracking was reset is copied in full to a new VDI (R8), where `mayRedo` allows it.
+ */
+export async function copyDisks(migration: Migration, pass: Pass, mayRedo: boolean): Promise<void> {
+  const settled = await Promise.allSettled(migration.disks.map((disk) => copyOne(migration, pass, disk, mayRedo)));
+  const failed = settled.find((result) => result.status === 'rejected');
+  if (failed) throw failed.reason;
+}
+
+async function copyOne(migration: Migration, pass: Pass, disk: DiskState, mayRedo: boolean): Promise<void> {
+  if (disk.passes.at(-1)?.pass === pass.name) return;
+  try {
+    await transferOne(migration, pass, disk);
+  } catch (error) {
+    if (!mayRedo || failureTypeOf(error) !== 'ChangeTrackingReset') throw error;
+    migration.note(`${disk.label}: change tracking was reset, so it is copied in full to a new disk.`);
+    await startOver(migration, disk);
+    await transferOne(migration, pass, disk);
+  }
+}
+
+/** Forgets what the disk's copy stood on: an empty VDI, no changeId (R8). */
+export async function startOver(migration: Migration, disk: DiskState): Promise<void> {
+  if (disk.vdiUuid === undefined) throw new Error(`${disk.label} has no target disk`);
+  const fresh = await step.replaceTargetDisk({
+    ...migration.target,
+    targetVmUuid: migration.targetVmUuid,
+    vdiUuid: disk.vdiUuid,
+  });
+  disk.vdiUuid = fresh.vdiUuid;
+  disk.vdiSizeBytes = fresh.vdiSizeBytes;
+  delete disk.changeId;
+}
+
+async function transferOne(migration: Migration, pass: Pass, disk: DiskState): Promise<void> {
+  const input = describeCopy(migration, pass.name, pass.snapshot, disk);
+  pass.inputs.set(disk.deviceKey, input);
+  const { copyDisk } = transferOn(migration.input.transferQueue);
+  const result = await copyDisk.executeWithOptions(
+    { activityId: `${pass.name}:${disk.label}`, summary: `${pass.name} of ${disk.label}, ${input.kind}` },
+    [input],
+  );
+  disk.passes.push({
+    pass: pass.name,
+    kind: input.kind,
+    snapshotMoRef: input.snapshotMoRef,
+    transport: input.transport,
+    ...result,
+  });
+  migration.refresh();
+}
+
+/**
+ * Reads a pass back from the target's snapshot, in full (R20, R21): a base pass against zero outside its extents, a
+ * delta against the snapshot verified before it.
+ */
+export async function verifyDisks(
+  migration: Migration,
+  pass: Pass,
+  taken: TargetSnapshot,
+  previous: TargetSnapshot | undefined,
+): Promise<void> {
+  const { verifyDisk } = transferOn(migration.input.transferQueue);
+  const settled = await Promise.allSettled(
+    migration.disks.map(async (disk) => {
+      const copied = disk.passes.at(-1);
+      if (copied?.pass !== pass.name || copied.verified === 'read-back') return;
+      const input: VerifyDiskInput = {
+        ...(pass.inputs.get(disk.deviceKey) ?? describeCopy(migration, pass.name, pass.snapshot, disk)),
+        snapshotVdiUuid: vdiOf(taken, disk),
+        ...(copied.kind === 'delta' && previous && { previousSnapshotVdiUuid: vdiOf(previous, disk) }),
+        planDigest: copied.planDigest,
+        chainDigest: copied.chainDigest,
+        deltaMethod: copied.deltaMethod,
+      };
+      await verifyDisk.executeWithOptions(
+        { activityId: `verify-${pass.name}:${disk.label}`, summary: `read back ${pass.name} of ${disk.label}` },
+        [input],
+      );
+      copied.verified = 'read-back';
+      migration.refresh();
+    }),
+  );
+  const failed = settled.find((result) => result.status === 'rejected');
+  if (failed) throw failed.reason;
+}
+
+function vdiOf(snapshot: TargetSnapshot, disk: DiskState): string {
+  const found = snapshot.disks.find(({ deviceKey }) => deviceKey === disk.deviceKey);
+  if (!found) throw new Error(`the target snapshot ${snapshot.uuid} lacks ${disk.label}`);
+  return found.vdiUuid;
+}
+
+/** From here on the next delta starts at this snapshot: its data is durable on the target (R8). */
+export function advance(migration: Migration, snapshot: SourceSnapshot): void {
+  for (const disk of migration.disks) {
+    const frozen = snapshot.disks.find(({ deviceKey }) => deviceKey === disk.deviceKey);
+    if (frozen?.changeId === undefined) delete disk.changeId;
+    else disk.changeId = frozen.changeId;
+  }
+}
