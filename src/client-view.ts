@@ -1,0 +1,108 @@
+import type { WorkflowExecutionDescription, WorkflowExecutionInfo, WorkflowFailedError } from '@temporalio/client';
+import { ApplicationFailure, defaultPayloadConverter } from '@temporalio/common';
+import type { SearchAttributeKey, SearchAttributeType } from '@temporalio/common/lib/search-attributes.js';
+import type { MigrationReport, MigrationStatus, Outcome, TransferProgress } from './shared/index.js';
+import { ATTRIBUTES } from './workflows/attributes.js';
+
+/** One migration as the list knows it: search attributes only, no worker needed. */
+export interface MigrationRow {
+  migrationId: string;
+  runId: string;
+  vm: string;
+  vcenter: string;
+  pool: string;
+  stage: string;
+  waitingFor: string;
+  outcome: string;
+  startedAt: string;
+  closedAt?: string;
+  /** Temporal's word: `RUNNING`, `COMPLETED`, `FAILED`, `CANCELLED`, `TERMINATED`... */
+  execution: string;
+}
+
+/** A step that runs or waits for its next attempt. */
+export interface PendingStep {
+  activityId: string;
+  type: string;
+  attempt: number;
+  paused: boolean;
+  lastFailure?: string;
+  /** From the last heartbeat of a transfer. */
+  progress?: TransferProgress;
+}
+
+/** All that can be known of one migration at this moment. */
+export interface MigrationView extends MigrationRow {
+  steps: PendingStep[];
+  /** The workflow's own answer; absent while no worker can give it. */
+  status?: MigrationStatus;
+  /** Why `status` is absent. */
+  statusUnavailable?: string;
+}
+
+/** How a closed migration ended. */
+export interface Ending {
+  outcome: Outcome;
+  /** Absent when the run was terminated or died without its own words. */
+  report?: MigrationReport;
+  failure?: { type: string; message: string };
+}
+
+export function rowOf(info: WorkflowExecutionInfo | WorkflowExecutionDescription): MigrationRow {
+  const text = (key: SearchAttributeKey<typeof SearchAttributeType.KEYWORD>) =>
+    info.typedSearchAttributes.get(key) ?? '';
+  return {
+    migrationId: info.workflowId,
+    runId: info.runId,
+    vm: text(ATTRIBUTES.sourceVm),
+    vcenter: text(ATTRIBUTES.vcenter),
+    pool: text(ATTRIBUTES.pool),
+    stage: text(ATTRIBUTES.stage),
+    waitingFor: text(ATTRIBUTES.waitingFor),
+    outcome: text(ATTRIBUTES.outcome),
+    startedAt: info.startTime.toISOString(),
+    ...(info.closeTime === undefined ? {} : { closedAt: info.closeTime.toISOString() }),
+    execution: info.status.name,
+  };
+}
+
+export function stepsOf(description: WorkflowExecutionDescription): PendingStep[] {
+  return (description.raw.pendingActivities ?? []).map((pending) => {
+    const payload = pending.heartbeatDetails?.payloads?.[0];
+    const details = payload ? defaultPayloadConverter.fromPayload<unknown>(payload) : undefined;
+    return {
+      activityId: pending.activityId ?? '',
+      type: pending.activityType?.name ?? '',
+      attempt: pending.attempt ?? 1,
+      paused: pending.paused ?? false,
+      ...(pending.lastFailure?.message ? { lastFailure: pending.lastFailure.message } : {}),
+      ...(isProgress(details) ? { progress: details } : {}),
+    };
+  });
+}
+
+function isProgress(details: unknown): details is TransferProgress {
+  return typeof details === 'object' && details !== null && 'doneBytes' in details && 'totalBytes' in details;
+}
+
+const OUTCOME_OF: Record<string, Outcome> = { RolledBack: 'rolled-back', Aborted: 'aborted' };
+
+/** The typed failure a run ended with, and the report it carries. */
+export function endingOf(error: WorkflowFailedError): Ending {
+  const { cause } = error;
+  if (!(cause instanceof ApplicationFailure)) {
+    return {
+      outcome: 'attention',
+      failure: { type: cause?.name ?? error.name, message: cause?.message ?? error.message },
+    };
+  }
+  const report = (cause.details ?? []).find((detail): detail is MigrationReport => {
+    return typeof detail === 'object' && detail !== null && 'outcome' in detail && 'record' in detail;
+  });
+  const type = cause.type ?? 'Unexpected';
+  return {
+    outcome: report?.outcome ?? OUTCOME_OF[type] ?? 'attention',
+    ...(report === undefined ? {} : { report }),
+    failure: { type, message: cause.message },
+  };
+}
