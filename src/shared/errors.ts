@@ -21,6 +21,8 @@ export const FAILURE_TYPES = {
   AlreadyMigrated: { retryable: false },
   UpdateRefused: { retryable: false },
   // Procedure
+  ForeignSnapshot: { retryable: false },
+  NoProgress: { retryable: false },
   PreflightFailed: { retryable: false },
   EvidenceMissing: { retryable: false },
   WrongStage: { retryable: false },

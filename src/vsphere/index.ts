@@ -6,4 +6,5 @@
 export { createVsphere } from './vsphere.js';
 export { fetchCertificate, trustFor, type Trust } from './certificates.js';
 export { findSourceProblems } from './eligibility.js';
+export { isOwnedBy } from './snapshots.js';
 export type * from './types.js';

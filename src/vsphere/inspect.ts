@@ -1,0 +1,140 @@
+import { parseDatastorePath } from './backings.js';
+import { markIn } from './configuration.js';
+import { readCdDrives, readDisks, readNics, readPassthrough, type DatastoreLookup } from './devices.js';
+import { guestIps, isWindows, toolsState } from './guest.js';
+import { explained, vmRef, type Context } from './operations.js';
+import { readAncestry } from './places.js';
+import { readObject, readObjects } from './properties.js';
+import type { MoRef } from './requests.js';
+import type { Session } from './session.js';
+import { readSnapshots } from './snapshot-tree.js';
+import type { PowerState, SourceVm } from './types.js';
+import type { Device } from './wire.js';
+
+const PATHS = [
+  ...['name', 'parent', 'network', 'datastore', 'disabledMethod'],
+  ...['config.instanceUuid', 'config.uuid', 'config.version', 'config.template', 'config.annotation'],
+  ...['config.guestId', 'config.guestFullName', 'config.firmware', 'config.bootOptions', 'config.keyId'],
+  ...['config.hardware.numCPU', 'config.hardware.numCoresPerSocket', 'config.hardware.memoryMB'],
+  ...['config.hardware.device', 'config.changeTrackingEnabled', 'config.extraConfig', 'config.files.vmPathName'],
+  ...['config.ftInfo', 'capability.changeTrackingSupported', 'summary.config.tpmPresent'],
+  ...['runtime.powerState', 'runtime.connectionState', 'runtime.host', 'runtime.bootTime', 'runtime.question'],
+  ...['runtime.consolidationNeeded', 'runtime.faultToleranceState'],
+  ...['guest.toolsRunningStatus', 'guest.toolsVersionStatus2', 'guest.toolsInstallType'],
+  ...['guest.guestFamily', 'guest.hostName', 'guest.net'],
+];
+
+/** See `Vsphere.inspectVm`. Bytes, ISO times and our own names; nothing of vSphere's vocabulary passes this point. */
+export async function inspectVm({ session }: Context, vmMoRef: string): Promise<SourceVm> {
+  return explained(`Inspecting ${vmMoRef} failed.`, async () => {
+    const vm = vmRef(vmMoRef);
+    const p = await readObject(session, vm, PATHS);
+    const [snapshots, place, host, datastores, networks] = await Promise.all([
+      readSnapshots(session, vm),
+      readAncestry(session, p['parent'] as MoRef | undefined),
+      readHost(session, p['runtime.host'] as MoRef | undefined),
+      readDatastores(session, (p['datastore'] ?? []) as MoRef[]),
+      readNetworks(session, (p['network'] ?? []) as MoRef[]),
+    ]);
+    const devices = (p['config.hardware.device'] ?? []) as Device[];
+    const home = parseDatastorePath(text(p['config.files.vmPathName']))?.directory ?? '';
+    const question = p['runtime.question'] as { text: string } | undefined;
+    const mark = markIn(p['config.extraConfig']);
+    const cpuCount = Number(p['config.hardware.numCPU']);
+    return {
+      moRef: vmMoRef,
+      name: text(p['name']),
+      instanceUuid: text(p['config.instanceUuid']),
+      biosUuid: text(p['config.uuid']),
+      ...place,
+      powerState: p['runtime.powerState'] as PowerState,
+      connectionState: text(p['runtime.connectionState']),
+      isTemplate: p['config.template'] === true,
+      ...(p['runtime.bootTime'] === undefined ? {} : { bootTime: text(p['runtime.bootTime']) }),
+      guestId: text(p['config.guestId']),
+      guestFullName: text(p['config.guestFullName']),
+      isWindows: isWindows(p),
+      hardwareVersion: Number(/\d+$/.exec(text(p['config.version']))?.[0] ?? 0),
+      cpuCount,
+      coresPerSocket: Number(p['config.hardware.numCoresPerSocket'] ?? 0) || cpuCount,
+      memoryBytes: Number(p['config.hardware.memoryMB']) * 1024 * 1024,
+      firmware: p['config.firmware'] === 'efi' ? 'uefi' : 'bios',
+      secureBoot: isTrue((p['config.bootOptions'] as Record<string, unknown> | undefined)?.['efiSecureBootEnabled']),
+      hasVtpm: p['summary.config.tpmPresent'] === true || devices.some(({ $type }) => $type === 'VirtualTPM'),
+      encrypted: p['config.keyId'] !== undefined,
+      changeTrackingEnabled: p['config.changeTrackingEnabled'] === true,
+      changeTrackingSupported: p['capability.changeTrackingSupported'] === true,
+      consolidationNeeded: p['runtime.consolidationNeeded'] === true,
+      faultTolerance:
+        p['config.ftInfo'] !== undefined || !['', 'notConfigured'].includes(text(p['runtime.faultToleranceState'])),
+      ...(question ? { pendingQuestion: question.text } : {}),
+      disabledMethods: (p['disabledMethod'] ?? []) as string[],
+      passthroughDevices: readPassthrough(devices),
+      host,
+      ...(p['guest.hostName'] ? { guestHostName: text(p['guest.hostName']) } : {}),
+      guestIps: guestIps(p),
+      tools: toolsState(p),
+      disks: readDisks(devices, home, snapshots.length > 0, datastores),
+      nics: readNics(devices, networks),
+      cdDrives: readCdDrives(devices),
+      snapshots,
+      annotation: text(p['config.annotation']),
+      ...(mark === undefined ? {} : { mark }),
+    };
+  });
+}
+
+async function readHost(session: Session, host: MoRef | undefined): Promise<SourceVm['host']> {
+  if (!host) return { name: '', moRef: '', inMaintenance: false };
+  const found = await readObject(session, host, ['name', 'runtime.inMaintenanceMode']);
+  return {
+    name: text(found['name']),
+    moRef: host.value,
+    inMaintenance: found['runtime.inMaintenanceMode'] === true,
+  };
+}
+
+async function readDatastores(session: Session, refs: MoRef[]): Promise<DatastoreLookup> {
+  const found = await readObjects(session, refs, { Datastore: ['summary'] });
+  const byId = new Map(found.map(({ ref, properties }) => [ref.value, properties['summary'] as DatastoreSummary]));
+  return (moRef) => {
+    const summary = byId.get(moRef);
+    if (!summary) return undefined;
+    const { name, type, freeSpace: freeBytes, accessible } = summary;
+    return { name, moRef, type, freeBytes, accessible };
+  };
+}
+
+interface DatastoreSummary {
+  name: string;
+  type: string;
+  freeSpace: number;
+  accessible: boolean;
+}
+
+/** Names by MoRef, and of distributed port groups by their key as well: their cards know only that. */
+async function readNetworks(session: Session, refs: MoRef[]): Promise<Map<string, string>> {
+  const paths = { Network: ['name'], OpaqueNetwork: ['name'], DistributedVirtualPortgroup: ['name', 'key'] };
+  const asked = Object.fromEntries(Object.entries(paths).filter(([type]) => refs.some((ref) => ref.type === type)));
+  const found = await readObjects(session, refs, asked);
+  return new Map(
+    found.flatMap(({ ref, properties }) => {
+      const name = text(properties['name']);
+      const key = properties['key'];
+      return key === undefined
+        ? [[ref.value, name]]
+        : [
+            [ref.value, name],
+            [text(key), name],
+          ];
+    }) as [string, string][],
+  );
+}
+
+function text(value: unknown): string {
+  return value === undefined ? '' : String(value);
+}
+
+function isTrue(value: unknown): boolean {
+  return value === true || value === 'true';
+}

@@ -1,0 +1,189 @@
+/** How to reach one vCenter or ESXi host. The password never leaves the session. */
+export interface VsphereOptions {
+  /** Address of the SOAP service, such as `https://vcenter.example.com/sdk`; `/sdk` is added when the path is empty. */
+  url: string;
+  username: string;
+  password: string;
+  /** SHA-256 of the server's certificate, `AA:BB:...` (case and colons do not matter). A different one is refused. */
+  fingerprintSha256?: string;
+  /** PEM file with the authorities to trust instead of the system's; ignored when a fingerprint is given. */
+  caFile?: string;
+  /** How often an idle session is kept alive; 0 turns it off. Default 5 minutes (servers drop sessions after 30). */
+  keepAliveMs?: number;
+  /** How often a running task is looked at. Default 1 second. */
+  pollMs?: number;
+}
+
+/** The server's certificate, as it presented it, before anyone has decided to trust it. */
+export interface PresentedCertificate {
+  pem: string;
+  /** `AA:BB:...`, what `fingerprintSha256` is compared with. */
+  fingerprintSha256: string;
+  /** `AA:BB:...`, what VDDK calls the thumbprint. */
+  thumbprintSha1: string;
+  subject: string;
+  issuer: string;
+  validTo: string;
+  selfSigned: boolean;
+}
+
+export interface About {
+  /** Identity of this vCenter; empty on a stand-alone ESXi host. */
+  instanceUuid: string;
+  apiVersion: string;
+  productName: string;
+  isVcenter: boolean;
+}
+
+export type PowerState = 'poweredOn' | 'poweredOff' | 'suspended';
+
+export interface VmSummary {
+  moRef: string;
+  name: string;
+  powerState: PowerState;
+  instanceUuid: string;
+  /** Folders from the datacenter down, such as `DC0/vm/Prod`. */
+  folderPath: string;
+  guestFullName: string;
+  /** Sum of the disks' capacities. */
+  diskTotalBytes: number;
+  diskCount: number;
+  toolsStatus: 'running' | 'notRunning' | 'notInstalled';
+}
+
+export interface NamedRef {
+  name: string;
+  moRef: string;
+}
+
+export interface ToolsState {
+  installed: boolean;
+  running: boolean;
+  /** The server's own word, such as `guestToolsCurrent`. */
+  versionStatus: string;
+  /** `guestToolsTypeMSI`, `guestToolsTypeOpenVMTools`...; absent when not known. */
+  installType?: string;
+}
+
+export type DiskControllerType = 'ide' | 'sata' | 'nvme' | 'pvscsi' | 'lsilogic' | 'lsisas' | 'buslogic' | 'unknown';
+
+export type DiskKind = 'flat' | 'flatV1' | 'sesparse' | 'sparse' | 'rdmVirtual' | 'rdmPhysical' | 'pmem' | 'unknown';
+
+export interface SourceDisk {
+  /** Number of the disk inside its VM; stable across snapshots. */
+  deviceKey: number;
+  /** `Hard disk 1`. */
+  label: string;
+  capacityBytes: number;
+  /** The file written to now, `[datastore] dir/name-000001.vmdk`. */
+  fileName: string;
+  /** The file at the bottom of the chain; equal to `fileName` when no snapshot exists. */
+  baseFileName: string;
+  datastore?: { name: string; moRef: string; type: string; freeBytes: number; accessible: boolean };
+  controllerType: DiskControllerType;
+  controllerBus: number;
+  unitNumber: number;
+  /** `persistent`, `independent_persistent`, ... */
+  mode: string;
+  kind: DiskKind;
+  /** The server's type name of the backing, for messages. */
+  backingType: string;
+  /** True when other VMs may write to it: multi-writer flag or a shared bus. */
+  sharing: 'none' | 'multiWriter' | 'sharedBus';
+  encrypted: boolean;
+  thin: boolean;
+  uuid?: string;
+  /** Files in the chain; 1 means no parent. */
+  backingDepth: number;
+  /** Present only when the chain below the VM's own files belongs to another VM. */
+  linkedCloneOf?: string;
+  /** Present when tracking is really active on this disk (the live value; take the snapshot's for deltas). */
+  changeId?: string;
+}
+
+export interface SourceNic {
+  deviceKey: number;
+  label: string;
+  /** Lower case, with colons. */
+  mac: string;
+  /** Name of the network or port group. */
+  networkName: string;
+  /** `vmxnet3`, `e1000`, `e1000e`, `pcnet32`, `vmxnet2`, `sriov` or `unknown`. */
+  type: string;
+  connected: boolean;
+}
+
+export interface SnapshotInfo {
+  moRef: string;
+  name: string;
+  description: string;
+  /** ISO 8601. */
+  createTime: string;
+  parentMoRef?: string;
+  /** Disk space its own files take, as far as the server says. */
+  sizeBytes?: number;
+}
+
+export interface SourceVm {
+  moRef: string;
+  name: string;
+  instanceUuid: string;
+  biosUuid: string;
+  /** Inventory path of the datacenter, as `/folder` and VDDK want it. */
+  datacenterPath: string;
+  folderPath: string;
+  powerState: PowerState;
+  connectionState: string;
+  isTemplate: boolean;
+  /** ISO 8601; absent while powered off. */
+  bootTime?: string;
+  guestId: string;
+  guestFullName: string;
+  isWindows: boolean;
+  /** `vmx-19` is 19. */
+  hardwareVersion: number;
+  cpuCount: number;
+  coresPerSocket: number;
+  memoryBytes: number;
+  firmware: 'bios' | 'uefi';
+  secureBoot: boolean;
+  hasVtpm: boolean;
+  /** The VM's own files are encrypted. */
+  encrypted: boolean;
+  changeTrackingEnabled: boolean;
+  changeTrackingSupported: boolean;
+  consolidationNeeded: boolean;
+  faultTolerance: boolean;
+  /** Text of a question the VM waits with, if any. */
+  pendingQuestion?: string;
+  /** Methods another product has disabled, such as `CreateSnapshot_Task`. */
+  disabledMethods: string[];
+  /** Types of devices that tie the VM to its host, such as `VirtualPCIPassthrough`. */
+  passthroughDevices: string[];
+  host: { name: string; moRef: string; inMaintenance: boolean };
+  guestHostName?: string;
+  guestIps: string[];
+  tools: ToolsState;
+  /** In the order a guest sees them: controller class, bus, unit. */
+  disks: SourceDisk[];
+  nics: SourceNic[];
+  cdDrives: { deviceKey: number; label: string; connected: boolean; fileName?: string }[];
+  /** Flattened tree, parents before children. */
+  snapshots: SnapshotInfo[];
+  /** The notes field people read in the vSphere client. */
+  annotation: string;
+  /** What `setMark` left, if a migration finished here before. */
+  mark?: string;
+}
+
+export interface SnapshotDisk {
+  deviceKey: number;
+  /** The frozen file of this snapshot. */
+  fileName: string;
+  /** Present when the frozen file is itself a delta on another. */
+  parentFileName?: string;
+  baseFileName: string;
+  /** Absent when tracking was not active at this snapshot. */
+  changeId?: string;
+  capacityBytes: number;
+}
