@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# build.sh CACHE_DIR - makes the template disks CACHE_DIR/disks/{bios,uefi}.raw, unless they are there already.
+# build.sh [--check] CACHE_DIR - makes the template disks CACHE_DIR/disks/{bios,uefi}.raw, unless they are there
+# already; --check only says by its status whether they are.
 #
 # A real, if tiny, guest: boot loader in the boot sector or the EFI system partition, Debian's cloud kernel, an
 # initramfs with drivers, an ext4 root with a static busybox. Needs no root, no loop device; packages mtools
@@ -7,10 +8,13 @@
 # downloaded once as packages and only unpacked. lab/disks/disks.ts turns templates into disks.
 set -euo pipefail
 here=$(cd -- "$(dirname -- "$0")" && pwd)
-dir=${1:?usage: build.sh CACHE_DIR}/disks
+check=
+if [ "${1:-}" = --check ]; then check=1; shift; fi
+dir=${1:?usage: build.sh [--check] CACHE_DIR}/disks
 export PATH=$PATH:/usr/sbin:/sbin
 stamp=$(cat "$here"/guest/* "$here/build.sh" | sha256sum | cut -d' ' -f1)
 if [ "$(cat "$dir/stamp" 2>/dev/null)" = "$stamp" ] && [ -e "$dir/bios.raw" ] && [ -e "$dir/uefi.raw" ]; then exit 0; fi
+[ -z "$check" ] || exit 1
 
 mkdir -p "$dir/debs"
 if ! ls "$dir"/debs/linux-image-*.deb "$dir"/debs/busybox-static_*.deb >/dev/null 2>&1; then
