@@ -99,9 +99,9 @@ async function findOwn(
   return snapshots.find((snapshot) => snapshot.name === name && isOwnedBy(snapshot, ownerId));
 }
 
-/** True when the snapshot's description carries this id as a whole word: `a/vm-4` does not own what `a/vm-42` made. */
+/** True when the description carries this id in brackets, as a whole: `m/vm-4` does not own what `m/vm-42` made. */
 export function isOwnedBy(snapshot: Pick<SnapshotInfo, 'description'>, ownerId: string): boolean {
-  return snapshot.description.split(/\s+/).includes(`[${ownerId}]`);
+  return snapshot.description.includes(`[${ownerId}]`);
 }
 
 function describe({ description, ownerId }: EnsureSnapshotInput): string {
