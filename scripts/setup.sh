@@ -46,7 +46,7 @@ if ! flock -n 8; then
 fi
 
 # --- 1. The longest first, beside the others: a Temporal server
-temporal_building= temporal_pid=
+temporal_building='' temporal_pid=''
 start_temporal() {
   if [ ! -x "$cache/temporal-1.8.2/temporal" ] && command -v go >/dev/null && ! command -v temporal >/dev/null; then
     temporal_building=yes did=1
