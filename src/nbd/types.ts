@@ -9,6 +9,10 @@ export interface DiskSource {
   pluginVersion: string;
   /** Last lines of stderr, redacted, at most 200. */
   lastStderr(): string;
+  /** The lines since that `performance.now()`, waiting a moment for one that names an error. */
+  errorSince(since: number): Promise<string>;
+  /** A closer look at a failed connection that stderr alone does not explain; resolves to a line for `classifyNbdkitFailure`. */
+  diagnose?(stderr: string): Promise<string | undefined>;
   /** How it ended, if it has: by itself or by `stop`. */
   exited(): NbdkitExit | undefined;
   /** What the forwarder moved; `https` only. */
@@ -87,4 +91,21 @@ export interface MapExtent {
   length: number;
   /** `zero` reads as zeroes. `absent` is not in this link (`single-link`): its content is unknown, never zero. */
   kind: 'data' | 'zero' | 'absent';
+}
+
+export interface NbdClientOptions {
+  socketPath: string;
+  exportName?: string;
+  /** The disk as people know it, for error texts. */
+  subject?: string;
+  timeouts?: {
+    /** Connection and negotiation; with vddk that is a login and the opening of the disk. Default 120 s. */
+    connectMs?: number;
+    /** Longest silence of the connection while requests are outstanding. Default 180 s. */
+    requestMs?: number;
+    /** How long `close` waits for the requests in flight. Default 5 s. */
+    drainMs?: number;
+  };
+  /** Ends the connecting only. */
+  signal?: AbortSignal;
 }

@@ -7,3 +7,7 @@
  *   verifyBase(options), verifyDelta(options), verifyPlanned(options) -> VerifyResult, or VerificationMismatch
  */
 export * from './types.js';
+export { createHasher } from './blake3.js';
+export { copyPass } from './copy-pass.js';
+export { planFromAreas, planFromMap, planWholeDisk } from './plan.js';
+export { verifyBase, verifyDelta, verifyPlanned } from './verify.js';

@@ -1,0 +1,37 @@
+import { nbdkitFailure } from './classify.js';
+import { NbdClient } from './nbd-client.js';
+import { NbdRefused } from './nbd-handshake.js';
+import type { DiskSource, NbdClientOptions } from './types.js';
+
+/**
+ * Connects to an opened disk. With vddk this is the moment of the login; a refusal is explained by nbdkit's stderr.
+ *
+ * @throws VddkAuthentication, ThumbprintMismatch, DiskNotFound (not retried), HostUnreachable, SourceBusy, NbdkitExited,
+ * NbdConnectionLost (retried).
+ */
+export async function connectDisk(
+  source: DiskSource,
+  options: Omit<NbdClientOptions, 'socketPath'> & { subject: string },
+): Promise<NbdClient> {
+  const since = performance.now();
+  try {
+    return await NbdClient.connect({ ...options, socketPath: source.socketPath });
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    const what = `nbdkit could not open ${options.subject}.`;
+    const exit = source.exited();
+    if (exit !== undefined) {
+      const how = exit.signal === undefined ? `code ${exit.exitCode}` : `signal ${exit.signal}`;
+      throw nbdkitFailure(
+        `nbdkit ended with ${how}; ${options.subject} cannot be read.`,
+        source.lastStderr(),
+        'NbdkitExited',
+        error,
+      );
+    }
+    // nbdkit 1.42 and later repeat the reason in the refusal itself.
+    const stderr = [await source.errorSince(since), error instanceof NbdRefused ? error.text : ''].join('\n').trim();
+    const closer = await source.diagnose?.(stderr);
+    throw nbdkitFailure(what, closer ?? stderr, 'NbdConnectionLost', error);
+  }
+}

@@ -1,0 +1,39 @@
+import { connectDisk } from './connect-disk.js';
+import type { NbdClient } from './nbd-client.js';
+import type { DiskSource, NbdClientOptions } from './types.js';
+
+/**
+ * Gives connections to one disk over and over, as `copyPass` asks for them. An nbdkit that has ended, or whose last
+ * connection was lost (perhaps in a VDDK call that hangs), is replaced by a new one.
+ */
+export class DiskOpener {
+  readonly #open: () => Promise<DiskSource>;
+  readonly #options: Omit<NbdClientOptions, 'socketPath'> & { subject: string };
+  #source: DiskSource | undefined;
+  #client: NbdClient | undefined;
+
+  constructor(open: () => Promise<DiskSource>, options: Omit<NbdClientOptions, 'socketPath'> & { subject: string }) {
+    this.#open = open;
+    this.#options = options;
+  }
+
+  /** The source in use, for the record; undefined before the first `connect`. */
+  get source(): DiskSource | undefined {
+    return this.#source;
+  }
+
+  /** @throws What `openVddk`, `openHttps` and `connectDisk` throw. */
+  async connect(): Promise<NbdClient> {
+    if (this.#client?.lost === true || this.#source?.exited() !== undefined) await this.stop();
+    this.#source ??= await this.#open();
+    this.#client = await connectDisk(this.#source, this.#options);
+    return this.#client;
+  }
+
+  async stop(): Promise<void> {
+    const source = this.#source;
+    await this.#client?.close();
+    this.#source = this.#client = undefined;
+    await source?.stop();
+  }
+}

@@ -1,0 +1,291 @@
+import net from 'node:net';
+import { HEADROOM_BYTES } from '../shared/blocks.js';
+import { failure } from '../shared/errors.js';
+import { negotiate, type NbdExport } from './nbd-handshake.js';
+import type { NbdClientOptions } from './types.js';
+
+const REQUEST_MAGIC = 0x25609513;
+const STRUCTURED_MAGIC = 0x668e33ef;
+export const CMD_READ = 0;
+export const CMD_DISCONNECT = 2;
+export const CMD_BLOCK_STATUS = 7;
+const CHUNK_NONE = 0;
+const CHUNK_DATA = 1;
+const CHUNK_HOLE = 2;
+const CHUNK_STATUS = 5;
+const CHUNK_ERROR_BIT = 0x8000;
+const HEADER_BYTES = 20;
+/** Block status of 1 GiB in steps of 512 bytes would still fit. */
+const LONGEST_SMALL_REPLY = 20 * 1024 * 1024;
+const ERRNO: Record<number, string> = { 5: 'EIO', 12: 'ENOMEM', 22: 'EINVAL', 108: 'ESHUTDOWN' };
+
+interface Request {
+  offset: number;
+  length: number;
+  buffer?: Buffer;
+  bytesGot: number;
+  extents: number[];
+  error?: Error;
+  resolve: (extents: number[]) => void;
+  reject: (error: Error) => void;
+}
+
+/**
+ * One NBD connection after negotiation: requests out, replies in, in any order.
+ *
+ * A reply's 20-byte header is read by itself, so it is always known where the next bytes belong, and read data goes from
+ * the socket into the caller's buffer without a copy.
+ */
+export class NbdConnection {
+  readonly #subject: string;
+  readonly #requestMs: number;
+  readonly #drainMs: number;
+  readonly #socket: net.Socket;
+  readonly #closed: Promise<void>;
+  readonly #pending = new Map<number, Request>();
+  readonly #header = Buffer.alloc(HEADER_BYTES);
+  #target: Buffer = this.#header;
+  #filled = 0;
+  #complete = () => this.#onHeader();
+  #handshake:
+    { bytes: Buffer; want: number; resolve: (bytes: Buffer) => void; reject: (error: Error) => void } | undefined;
+  #early: Buffer | undefined = Buffer.alloc(0);
+  #nextId = 1;
+  /** Set as soon as no further request makes sense. */
+  #unusable: Error | undefined;
+  #dead = false;
+  #lost = false;
+  #onIdle: (() => void) | undefined;
+  #closing: Promise<void> | undefined;
+  #progressAt = Date.now();
+  #watch: NodeJS.Timeout | undefined;
+
+  constructor({ socketPath, subject, timeouts }: NbdClientOptions) {
+    this.#subject = subject ?? 'the disk';
+    this.#requestMs = timeouts?.requestMs ?? 180_000;
+    this.#drainMs = timeouts?.drainMs ?? 5_000;
+    this.#socket = net.connect({
+      path: socketPath,
+      onread: {
+        buffer: () => this.#target.subarray(this.#filled),
+        callback: (length) => {
+          this.#received(length);
+          return true;
+        },
+      },
+    });
+    this.#socket.on('error', (error) => this.lose(error.message));
+    this.#closed = new Promise((resolve) => {
+      this.#socket.once('close', () => {
+        this.lose('the NBD server closed the connection');
+        resolve();
+      });
+    });
+  }
+
+  /** Negotiates; `connectMs` covers a vSphere login and the opening of the disk. */
+  async open({ exportName = '', timeouts, signal }: NbdClientOptions): Promise<NbdExport> {
+    const connectMs = timeouts?.connectMs ?? 120_000;
+    const timer = setTimeout(() => this.lose(`no answer to the NBD handshake in ${connectMs} ms`), connectMs);
+    const onAbort = () => this.lose('aborted');
+    signal?.addEventListener('abort', onAbort, { once: true });
+    try {
+      signal?.throwIfAborted();
+      const disk = await negotiate(this.#socket, (length) => this.#take(length), exportName);
+      this.#early = undefined;
+      const every = Math.min(5_000, Math.ceil(this.#requestMs / 4));
+      this.#watch = setInterval(() => this.#checkProgress(), every).unref();
+      return disk;
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+    }
+  }
+
+  request(command: number, offset: number, length: number, buffer?: Buffer): Promise<number[]> {
+    if (this.#unusable !== undefined) return Promise.reject(this.#unusable);
+    const id = this.#nextId++;
+    if (this.#pending.size === 0) this.#progressAt = Date.now();
+    return new Promise((resolve, reject) => {
+      this.#pending.set(id, { offset, length, buffer, bytesGot: 0, extents: [], resolve, reject });
+      this.#send(command, id, offset, length);
+    });
+  }
+
+  /**
+   * Lets the requests in flight finish, then says goodbye. nbdkit 1.32 aborts when a client vanishes with reads in flight.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#drainAndDisconnect();
+    return this.#closing;
+  }
+
+  get lost(): boolean {
+    return this.#lost;
+  }
+
+  /** Ends the connection at once and rejects what is outstanding. */
+  lose(why: string): void {
+    if (this.#dead) return;
+    this.#dead = true;
+    this.#lost ||= this.#closing === undefined || this.#pending.size > 0;
+    this.#unusable ??= this.#lostFailure(why);
+    clearInterval(this.#watch);
+    this.#socket.destroy();
+    this.#handshake?.reject(new Error(why));
+    for (const request of this.#pending.values()) request.reject(this.#unusable);
+    this.#pending.clear();
+    this.#onIdle?.();
+  }
+
+  async #drainAndDisconnect(): Promise<void> {
+    this.#unusable ??= this.#lostFailure('the connection was closed by this side');
+    if (this.#dead) return this.#closed;
+    if (this.#pending.size > 0) {
+      const timer = setTimeout(() => this.#onIdle?.(), this.#drainMs);
+      await new Promise<void>((resolve) => (this.#onIdle = resolve));
+      clearTimeout(timer);
+    }
+    if (!this.#dead) {
+      this.#send(CMD_DISCONNECT, 0, 0, 0);
+      this.#socket.end();
+      const timer = setTimeout(() => this.lose('closed'), 1_000);
+      await this.#closed;
+      clearTimeout(timer);
+    }
+  }
+
+  #lostFailure(why: string): Error {
+    return failure('NbdConnectionLost', {
+      what: `Lost the connection to nbdkit while reading ${this.#subject}.`,
+      why: `${why.charAt(0).toUpperCase()}${why.slice(1)}.`,
+      next: 'nothing; the read is tried again on a new connection.',
+    });
+  }
+
+  #checkProgress(): void {
+    if (this.#pending.size > 0 && Date.now() - this.#progressAt > this.#requestMs) {
+      this.lose(`no byte arrived for ${this.#requestMs} ms although ${this.#pending.size} requests are outstanding`);
+    }
+  }
+
+  #send(command: number, id: number, offset: number, length: number): void {
+    const bytes = Buffer.allocUnsafe(28);
+    bytes.writeUInt32BE(REQUEST_MAGIC, 0);
+    bytes.writeUInt32BE(command, 4);
+    bytes.writeUInt32BE(0, 8);
+    bytes.writeUInt32BE(id, 12);
+    bytes.writeBigUInt64BE(BigInt(offset), 16);
+    bytes.writeUInt32BE(length, 24);
+    this.#socket.write(bytes);
+  }
+
+  // During the handshake bytes arrive in pieces of at most one reply header. So when it ends, the buffer that Node has
+  // already been given for the next read is exactly the empty header buffer.
+  #take(want: number): Promise<Buffer> {
+    return new Promise((resolve, reject) => {
+      if (this.#unusable !== undefined) return reject(this.#unusable);
+      this.#handshake = { bytes: this.#early ?? Buffer.alloc(0), want, resolve, reject };
+      this.#giveHandshake();
+    });
+  }
+
+  #giveHandshake(): void {
+    const waiting = this.#handshake;
+    if (waiting === undefined || waiting.bytes.length < waiting.want) return;
+    this.#handshake = undefined;
+    this.#early = waiting.bytes.subarray(waiting.want);
+    waiting.resolve(waiting.bytes.subarray(0, waiting.want));
+  }
+
+  #received(length: number): void {
+    this.#progressAt = Date.now();
+    if (this.#early !== undefined) {
+      const piece = this.#header.subarray(0, length);
+      if (this.#handshake === undefined) this.#early = Buffer.concat([this.#early, piece]);
+      else this.#handshake.bytes = Buffer.concat([this.#handshake.bytes, piece]);
+      this.#giveHandshake();
+      return;
+    }
+    this.#filled += length;
+    if (this.#filled === this.#target.length) this.#complete();
+  }
+
+  #expect(target: Buffer, complete: () => void): void {
+    this.#target = target;
+    this.#filled = 0;
+    this.#complete = complete;
+    if (target.length === 0) complete();
+  }
+
+  #onHeader(): void {
+    const flags = this.#header.readUInt16BE(4);
+    const type = this.#header.readUInt16BE(6);
+    const length = this.#header.readUInt32BE(16);
+    const id = this.#header.readUInt32BE(12);
+    const request = this.#pending.get(id);
+    if (this.#header.readUInt32BE(0) !== STRUCTURED_MAGIC || request === undefined) {
+      return this.lose('the NBD server sent something that is no reply to us');
+    }
+    const done = () => {
+      if ((flags & 1) !== 0) this.#settle(id, request);
+      this.#expect(this.#header, () => this.#onHeader());
+    };
+    if (type === CHUNK_DATA && request.buffer !== undefined) return this.#onData(request, request.buffer, length, done);
+    if (length > LONGEST_SMALL_REPLY) return this.lose(`the NBD server sent a reply of ${length} bytes`);
+    const body = Buffer.allocUnsafe(length);
+    this.#expect(body, () => {
+      if (type === CHUNK_HOLE && length === 12) {
+        this.#payloadAt(request, Number(body.readBigUInt64BE(0)), body.readUInt32BE(8))?.fill(0);
+      } else if (type === CHUNK_STATUS) {
+        for (let at = 4; at + 8 <= length; at += 8)
+          request.extents.push(body.readUInt32BE(at), body.readUInt32BE(at + 4));
+      } else if ((type & CHUNK_ERROR_BIT) !== 0 && length >= 6) {
+        const code = body.readUInt32BE(0);
+        const text = body.toString('utf8', 6, 6 + body.readUInt16BE(4));
+        request.error = new Error(`${ERRNO[code] ?? `error ${code}`}${text === '' ? '' : ` (${text})`}`);
+      } else if (type !== CHUNK_NONE) {
+        return this.lose(`the NBD server sent a chunk of type ${type}`);
+      }
+      done();
+    });
+  }
+
+  #onData(request: Request, buffer: Buffer, length: number, done: () => void): void {
+    if (length - 8 === request.length) {
+      // The usual case: one reply holds all. Its 8-byte offset goes into the headroom, saving a read of its own.
+      request.bytesGot = request.length;
+      return this.#expect(buffer.subarray(HEADROOM_BYTES - 8, HEADROOM_BYTES + request.length), done);
+    }
+    const position = Buffer.allocUnsafe(8);
+    this.#expect(position, () => {
+      const place = this.#payloadAt(request, Number(position.readBigUInt64BE(0)), length - 8);
+      if (place !== undefined) this.#expect(place, done);
+    });
+  }
+
+  #payloadAt(request: Request, offset: number, length: number): Buffer | undefined {
+    const start = offset - request.offset;
+    if (request.buffer === undefined || start < 0 || length < 0 || start + length > request.length) {
+      this.lose('the NBD server sent data that nobody asked for');
+      return undefined;
+    }
+    request.bytesGot += length;
+    return request.buffer.subarray(HEADROOM_BYTES + start, HEADROOM_BYTES + start + length);
+  }
+
+  #settle(id: number, request: Request): void {
+    this.#pending.delete(id);
+    if (request.error === undefined && request.buffer !== undefined && request.bytesGot !== request.length) {
+      request.error = new Error(`only ${request.bytesGot} of ${request.length} bytes came`);
+    }
+    if (request.error === undefined) request.resolve(request.extents);
+    else {
+      // A VDDK handle that lost its host answers EIO for ever; a new connection may work. The others in flight may still end well.
+      this.#lost = true;
+      this.#unusable ??= this.#lostFailure(`request at byte ${request.offset} failed: ${request.error.message}`);
+      request.reject(this.#unusable);
+    }
+    if (this.#pending.size === 0) this.#onIdle?.();
+  }
+}

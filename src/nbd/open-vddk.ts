@@ -1,0 +1,60 @@
+import { createHash } from 'node:crypto';
+import { fetchCertificate } from '../shared/pinned-tls.js';
+import { pluginVersion } from './plugin-version.js';
+import { startNbdkit } from './start-nbdkit.js';
+import type { DiskSource, VddkOptions } from './types.js';
+
+/**
+ * Serves one disk of one snapshot through VMware's VDDK. Nothing is opened on vSphere yet: each NBD connection is a login
+ * plus an open, so connect once per pass and do not probe.
+ *
+ * @throws VddkUnavailable when nbdkit has no vddk plugin or the library does not load.
+ */
+export async function openVddk(options: VddkOptions): Promise<DiskSource> {
+  const { nbdkitCommand = 'nbdkit', libdir, server, port, username, thumbprintSha1, fileName } = options;
+  const version = await pluginVersion(nbdkitCommand, ['vddk', `libdir=${libdir}`]);
+  const nbdkit = await startNbdkit({
+    ...options,
+    plugin: [
+      'vddk',
+      `libdir=${libdir}`,
+      `server=${server}`,
+      ...(port === undefined ? [] : [`port=${port}`]),
+      `user=${username}`,
+      `thumbprint=${thumbprintSha1}`,
+      `vm=moref=${options.vmMoRef}`,
+      `snapshot=${options.snapshotMoRef}`,
+      `file=${fileName}`,
+      `transports=${options.transports ?? 'nbdssl:nbd'}`,
+      ...(options.compression === undefined ? [] : [`compression=${options.compression}`]),
+      ...(options.singleLink === true ? ['single-link=true'] : []),
+    ],
+    secretPassword: options.password,
+    subject: fileName,
+  });
+  return {
+    socketPath: nbdkit.socketPath,
+    commandLine: nbdkit.commandLine,
+    pluginVersion: version,
+    lastStderr: () => nbdkit.stderr.text(),
+    errorSince: (since) => nbdkit.stderr.waitForError(since),
+    exited: nbdkit.exited,
+    stop: nbdkit.stop,
+    diagnose: (stderr) => compareThumbprint(stderr, server, port ?? 443, thumbprintSha1),
+  };
+}
+
+/** VDDK says "Unknown error" for a wrong thumbprint, and for much else. The server's certificate decides. */
+async function compareThumbprint(
+  stderr: string,
+  server: string,
+  port: number,
+  expected: string,
+): Promise<string | undefined> {
+  if (!/unknown error/i.test(stderr)) return undefined;
+  const certificate = await fetchCertificate(server, port).catch(() => undefined);
+  if (certificate === undefined) return undefined;
+  const found = createHash('sha1').update(certificate.raw).digest('hex');
+  if (found === expected.replaceAll(':', '').toLowerCase()) return undefined;
+  return `error: the thumbprint of ${server} is ${found.match(/../g)?.join(':').toUpperCase()}, not ${expected}`;
+}

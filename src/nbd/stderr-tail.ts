@@ -1,0 +1,59 @@
+import type { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+const MAX_LINES = 200;
+const MAX_LINE_LENGTH = 500;
+/** nbdkit prints a burst of these whenever a client leaves; they explain nothing. */
+const NOISE = /write reply:|Broken pipe|Bad file descriptor|CEIP|phone.?home/i;
+
+/** The last lines that a child process printed, with every secret replaced. */
+export class StderrTail {
+  readonly #secrets: string[];
+  readonly #lines: { at: number; text: string }[] = [];
+
+  constructor(secrets: readonly (string | undefined)[]) {
+    // Longest first, so that no part of a secret survives the replacement of a shorter one.
+    this.#secrets = secrets
+      .filter((secret): secret is string => secret !== undefined && secret !== '')
+      .toSorted((a, b) => b.length - a.length);
+  }
+
+  listen(stream: Readable): void {
+    let rest = '';
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      const lines = (rest + text).split('\n');
+      // A line without an end is cut, so that the memory stays bounded whatever the child prints.
+      rest = (lines.pop() ?? '').slice(0, 65_536);
+      lines.forEach((line) => this.add(line));
+    });
+    stream.on('end', () => this.add(rest));
+    stream.on('error', () => undefined);
+  }
+
+  add(line: string): void {
+    if (line.trim() === '' || NOISE.test(line)) return;
+    this.#lines.push({ at: performance.now(), text: redact(line, this.#secrets).slice(0, MAX_LINE_LENGTH) });
+    if (this.#lines.length > MAX_LINES) this.#lines.shift();
+  }
+
+  /** @param since Only lines that arrived after this `performance.now()`. */
+  text(since = 0): string {
+    return this.#lines
+      .filter((line) => line.at >= since)
+      .map((line) => line.text)
+      .join('\n');
+  }
+
+  /** The reason travels through another pipe than the NBD reply that it explains, so it may come a moment later. */
+  async waitForError(since: number, deadlineMs = 500): Promise<string> {
+    const deadline = performance.now() + deadlineMs;
+    while (!/error/i.test(this.text(since)) && performance.now() < deadline) await sleep(10);
+    return this.text(since);
+  }
+}
+
+/** Replaces the given secrets, and whatever follows `password=`, `cookie=` or a session cookie's name. */
+export function redact(text: string, secrets: readonly string[]): string {
+  for (const secret of secrets) text = text.replaceAll(secret, '***');
+  return text.replace(/\b(password|cookie|vmware_soap_session|session_id)=(?!\+|-\d)[^\s&;]+/gi, '$1=***');
+}

@@ -1,0 +1,153 @@
+import { failure } from '../shared/errors.js';
+import { resumePoint } from './checkpoint.js';
+import { DigestChain } from './digest-chain.js';
+import { nextSegment, type Segment } from './plan.js';
+import { makePool, pump } from './pump.js';
+import { RateMeter } from './rate-meter.js';
+import { ReconnectingReader } from './reconnecting-reader.js';
+import type { Checkpoint, CopyPassOptions, CopyPassResult, TransferCounters } from './types.js';
+
+const DEFAULT_SEGMENT_BYTES = 4 * 1024 ** 3;
+const DEFAULT_SEGMENT_SECONDS = 300;
+const DEFAULT_DEPTH = 6;
+
+/**
+ * Copies one pass of one disk, segment by segment, and resumes from the checkpoint store.
+ *
+ * May run twice, also after having completed: then it sends nothing and gives the same result. Before a segment's first
+ * byte the segment is recorded; after its acknowledgement the checkpoint moves on. A segment found recorded is sent again
+ * literally: a cut PUT leaves stale bytes inside what it announced, and only a byte sent again is known.
+ *
+ * @throws PlanChanged, SourceReadFailed, what the source, the sink and the store throw, or the signal's reason.
+ */
+export async function copyPass(options: CopyPassOptions): Promise<CopyPassResult> {
+  const { plan, signal, depth = DEFAULT_DEPTH } = options;
+  signal.throwIfAborted();
+  let checkpoint = await resumePoint(options);
+  const resumedFrom = checkpoint.done > 0 || checkpoint.attempt !== undefined ? checkpoint.done : undefined;
+  const reader = new ReconnectingReader(() => openLargeEnough(options), signal, options.reconnect);
+  const progress = new Progress(options, checkpoint.done);
+  const pool = makePool(depth);
+  try {
+    if (plan.plannedBytes === 0) await options.checkpoints.save(checkpoint);
+    for (let index = 0; checkpoint.done < plan.plannedBytes; index++) {
+      signal.throwIfAborted();
+      checkpoint = await copySegment(options, checkpoint, { index, reader, pool, depth, progress });
+    }
+  } finally {
+    await reader.close();
+  }
+  const { bytesRead, bytesSent, seconds, segments, chunks, chainDigest } = checkpoint;
+  return {
+    ...{ bytesRead, bytesSent, bytesPlanned: plan.plannedBytes, seconds, segments, chunks, chainDigest },
+    planDigest: plan.planDigest,
+    ...(resumedFrom === undefined ? {} : { resumedFrom }),
+  };
+}
+
+interface Run {
+  index: number;
+  reader: ReconnectingReader;
+  pool: Buffer[];
+  depth: number;
+  progress: Progress;
+}
+
+async function copySegment(options: CopyPassOptions, before: Checkpoint, run: Run): Promise<Checkpoint> {
+  const { plan, sink, checkpoints, signal } = options;
+  const { attempt } = before;
+  const startedAt = performance.now();
+  const segment: Segment = nextSegment(
+    plan,
+    before.done,
+    attempt === undefined ? { maxBytes: options.segmentBytes ?? DEFAULT_SEGMENT_BYTES } : { to: attempt.to },
+  );
+  if (attempt === undefined) {
+    await checkpoints.save({ ...before, attempt: { from: segment.from, to: segment.to } });
+  }
+  const writer = await sink.open({ index: run.index, ...segment }, signal).catch(async (error: unknown) => {
+    // Nothing was announced, so nothing has to be sent again literally. Failing to say so only costs bytes.
+    if (attempt === undefined) await checkpoints.save(before).catch(() => undefined);
+    throw error;
+  });
+  const endAt = performance.now() + (options.segmentSeconds ?? DEFAULT_SEGMENT_SECONDS) * 1000;
+  const chain = await DigestChain.create(before.chainDigest, before.chunks);
+  let bytesRead = 0;
+  let bytesSent = 0;
+  let pumped;
+  try {
+    pumped = await pump({
+      ...{ plan, segment, writer, chain, signal },
+      ...{ reader: run.reader, pool: run.pool, depth: run.depth },
+      literal: plan.kind === 'delta' || attempt !== undefined,
+      endAt,
+      onChunk: (read, sent) => {
+        bytesRead += read;
+        bytesSent += sent;
+        run.progress.add(read, sent, run.index);
+      },
+    });
+    await writer.finish();
+  } catch (error) {
+    writer.abort();
+    // A pause that went wrong is still a pause: the record of the attempt makes the next run send all of it again.
+    signal.throwIfAborted();
+    throw error;
+  }
+  // An early end is as certain as a full one: only whole chunks before `to` were ever announced. What an earlier, broken
+  // attempt had announced beyond it stays in doubt.
+  const left = attempt !== undefined && pumped.to < attempt.to ? { from: pumped.to, to: attempt.to } : undefined;
+  const { attempt: _settled, ...rest } = before;
+  const after: Checkpoint = {
+    ...rest,
+    done: pumped.to,
+    chainDigest: chain.value,
+    chunks: chain.chunks,
+    ...(left === undefined ? {} : { attempt: left }),
+    bytesRead: before.bytesRead + bytesRead,
+    bytesSent: before.bytesSent + bytesSent,
+    seconds: before.seconds + (performance.now() - startedAt) / 1000,
+    segments: before.segments + 1,
+  };
+  await checkpoints.save(after);
+  run.progress.tell(run.index);
+  if (pumped.stoppedBy !== undefined) throw pumped.stoppedBy.reason;
+  return after;
+}
+
+async function openLargeEnough({ openReader, plan }: CopyPassOptions) {
+  const reader = await openReader();
+  if (reader.sizeBytes >= plan.virtualSizeBytes) return reader;
+  await reader.close();
+  throw failure('PlanChanged', {
+    what: `The source disk has ${reader.sizeBytes} bytes, but the pass was planned for ${plan.virtualSizeBytes}.`,
+    next: 'check that the snapshot and the file name belong to the same disk, then copy it in full.',
+  });
+}
+
+class Progress {
+  readonly #options: CopyPassOptions;
+  readonly #meter: RateMeter;
+  readonly #counters: TransferCounters;
+
+  constructor(options: CopyPassOptions, done: number) {
+    this.#options = options;
+    this.#meter = new RateMeter(done);
+    const bytesTotal = options.plan.plannedBytes;
+    this.#counters = { bytesDone: done, bytesTotal, bytesRead: 0, bytesSent: 0, bytesPerSecond: 0, segment: 0 };
+  }
+
+  add(read: number, sent: number, segment: number): void {
+    this.#counters.bytesDone += read;
+    this.#counters.bytesRead += read;
+    this.#counters.bytesSent += sent;
+    if (this.#meter.isDue()) this.tell(segment);
+  }
+
+  tell(segment: number): void {
+    const counters = this.#counters;
+    counters.segment = segment;
+    counters.bytesPerSecond = this.#meter.rate(counters.bytesDone);
+    this.#options.onProgress?.({ ...counters });
+  }
+}

@@ -1,0 +1,141 @@
+import { failure } from '../shared/errors.js';
+import { createHasher } from './blake3.js';
+import { CHUNK_BYTES, type Plan, type Range } from './types.js';
+
+/** Targets with 4096-byte sectors accept nothing finer, so ranges grow outwards to it. */
+const ALIGN_BYTES = 4096;
+
+/**
+ * A plan from byte ranges in any order, such as CBT areas. Touching and overlapping ones are merged.
+ *
+ * @throws ChangedAreasInvalid when a range is no multiple of 512, empty, or ends past the disk.
+ */
+export async function planFromAreas(
+  kind: Plan['kind'],
+  virtualSizeBytes: number,
+  areas: Iterable<Range>,
+): Promise<Plan> {
+  const aligned = [...areas].map(({ offset, length }) => {
+    const end = offset + length;
+    if (offset < 0 || length <= 0 || end > virtualSizeBytes || offset % 512 !== 0 || length % 512 !== 0) {
+      throw failure('ChangedAreasInvalid', {
+        what: `The range of ${length} bytes at byte ${offset} does not fit a disk of ${virtualSizeBytes} bytes.`,
+        why: 'It is empty, ends past the disk, or is no multiple of 512.',
+        next: 'copy this disk in full.',
+      });
+    }
+    const from = offset - (offset % ALIGN_BYTES);
+    return { offset: from, length: Math.min(Math.ceil(end / ALIGN_BYTES) * ALIGN_BYTES, virtualSizeBytes) - from };
+  });
+  aligned.sort((a, b) => a.offset - b.offset);
+  const ranges: Range[] = [];
+  for (const { offset, length } of aligned) {
+    const last = ranges.at(-1);
+    if (last !== undefined && offset <= last.offset + last.length) {
+      last.length = Math.max(last.length, offset + length - last.offset);
+    } else ranges.push({ offset, length });
+  }
+  return finish(kind, virtualSizeBytes, ranges);
+}
+
+/**
+ * A plan from a disk's map. A base skips only what reads as zeroes; `absent` is unknown and is read. A delta takes all that
+ * this link holds, its zeroes too, for they overwrite older data.
+ */
+export async function planFromMap(
+  kind: Plan['kind'],
+  virtualSizeBytes: number,
+  map: AsyncIterable<Range & { kind: 'data' | 'zero' | 'absent' }>,
+): Promise<Plan> {
+  const wanted: Range[] = [];
+  const skipped = kind === 'base' ? 'zero' : 'absent';
+  for await (const { offset, length, kind: run } of map) if (run !== skipped) wanted.push({ offset, length });
+  return planFromAreas(kind, virtualSizeBytes, wanted);
+}
+
+/** Reads everything; on a base the zero test keeps zeroes off the wire. */
+export async function planWholeDisk(kind: Plan['kind'], virtualSizeBytes: number): Promise<Plan> {
+  return planFromAreas(kind, virtualSizeBytes, virtualSizeBytes === 0 ? [] : [{ offset: 0, length: virtualSizeBytes }]);
+}
+
+async function finish(kind: Plan['kind'], virtualSizeBytes: number, ranges: Range[]): Promise<Plan> {
+  const hasher = await createHasher();
+  hasher.update(Buffer.from(`${kind} ${virtualSizeBytes}\n`));
+  const pair = Buffer.alloc(16);
+  let plannedBytes = 0;
+  for (const { offset, length } of ranges) {
+    pair.writeBigUInt64LE(BigInt(offset), 0);
+    pair.writeBigUInt64LE(BigInt(length), 8);
+    hasher.update(pair);
+    plannedBytes += length;
+  }
+  return { kind, virtualSizeBytes, ranges, plannedBytes, planDigest: hasher.digest().toString('hex') };
+}
+
+/** One read and, at most, one chunk on the wire. */
+export interface Chunk extends Range {
+  /** Planned bytes before it. */
+  position: number;
+}
+
+/** The plan's chunks in ascending order, from a position that is a chunk boundary. Nothing but the plan decides them. */
+export class ChunkCursor {
+  readonly #ranges: readonly Range[];
+  #index = 0;
+  #within = 0;
+  #position: number;
+
+  constructor(plan: Plan, position = 0) {
+    this.#ranges = plan.ranges;
+    this.#position = position;
+    let rest = position;
+    for (let range = plan.ranges[0]; range !== undefined && rest >= range.length; range = plan.ranges[this.#index]) {
+      rest -= range.length;
+      this.#index++;
+    }
+    this.#within = rest;
+  }
+
+  peek(): Chunk | undefined {
+    const range = this.#ranges[this.#index];
+    if (range === undefined) return undefined;
+    const offset = range.offset + this.#within;
+    const length = Math.min(range.length - this.#within, CHUNK_BYTES - (offset % CHUNK_BYTES));
+    return { offset, length, position: this.#position };
+  }
+
+  next(): Chunk | undefined {
+    const chunk = this.peek();
+    if (chunk === undefined) return undefined;
+    this.#within += chunk.length;
+    this.#position += chunk.length;
+    if (this.#within === this.#ranges[this.#index]?.length) {
+      this.#index++;
+      this.#within = 0;
+    }
+    return chunk;
+  }
+}
+
+/** A part of the plan that fits one PUT. */
+export interface Segment {
+  from: number;
+  to: number;
+  offset: number;
+  endOffset: number;
+}
+
+/** The next segment: whole chunks, at most `maxBytes` planned bytes (at least one chunk), or exactly up to `to`. */
+export function nextSegment(plan: Plan, from: number, limit: { maxBytes: number } | { to: number }): Segment {
+  const cursor = new ChunkCursor(plan, from);
+  const first = cursor.peek();
+  const end = 'to' in limit ? limit.to : from + limit.maxBytes;
+  const segment = { from, to: from, offset: first?.offset ?? 0, endOffset: first?.offset ?? 0 };
+  for (let chunk = cursor.next(); chunk !== undefined; chunk = cursor.next()) {
+    if (chunk.position + chunk.length > end && segment.to > from) break;
+    segment.to = chunk.position + chunk.length;
+    segment.endOffset = chunk.offset + chunk.length;
+    if (segment.to >= end) break;
+  }
+  return segment;
+}

@@ -1,0 +1,106 @@
+import { HEADROOM_BYTES, type SegmentWriter } from '../shared/blocks.js';
+import type { DigestChain } from './digest-chain.js';
+import { nonZeroRuns } from './non-zero-runs.js';
+import { ChunkCursor, type Chunk, type Segment } from './plan.js';
+import type { ReconnectingReader } from './reconnecting-reader.js';
+import { CHUNK_BYTES, type Plan } from './types.js';
+
+export interface PumpOptions {
+  plan: Plan;
+  segment: Segment;
+  /** Send zeroes as they are: always for a delta, and for whatever may have been sent in part before. */
+  literal: boolean;
+  reader: ReconnectingReader;
+  writer: SegmentWriter;
+  /** Goes on from the chunk before the segment. */
+  chain: DigestChain;
+  /** `depth + 2` buffers of a chunk plus headroom. Those of reads that were given up are not returned. */
+  pool: Buffer[];
+  depth: number;
+  signal: AbortSignal;
+  /** `performance.now()` after which no further read begins. */
+  endAt: number;
+  onChunk: (bytesRead: number, bytesSent: number) => void;
+}
+
+export interface Pumped {
+  /** Every planned byte before this position was given to the writer, whole chunks only. */
+  to: number;
+  /** Why it ended before the end of the segment; absent when only time ran out. */
+  stoppedBy?: { reason: unknown };
+}
+
+export function makePool(depth: number): Buffer[] {
+  return Array.from({ length: depth + 2 }, () => Buffer.allocUnsafeSlow(HEADROOM_BYTES + CHUNK_BYTES));
+}
+
+/**
+ * Moves one segment: reads ahead, digests in ascending order, writes whole chunks, one at a time. Memory is the pool.
+ * A source that fails and a pause both stop between chunks, so the PUT can still end properly.
+ *
+ * @throws What the writer throws; everything of the segment is then doubtful.
+ */
+export async function pump(options: PumpOptions): Promise<Pumped> {
+  const { plan, segment, literal, reader, writer, chain, pool, depth, signal, endAt, onChunk } = options;
+  const cursor = new ChunkCursor(plan, segment.from);
+  const ahead: { chunk: Chunk; buffer: Buffer; ready: Promise<void> }[] = [];
+  let writing: Promise<void> = Promise.resolve();
+  let to = segment.from;
+  let stoppedBy: Pumped['stoppedBy'];
+
+  const readAhead = () => {
+    // Late or not, a segment has at least one chunk; else a slow receiver would mean no progress at all.
+    const mayBegin = () => performance.now() < endAt || (to === segment.from && ahead.length === 0);
+    while (ahead.length < depth && pool.length > 0 && mayBegin()) {
+      const chunk = cursor.peek();
+      if (chunk === undefined || chunk.position >= segment.to) return;
+      const buffer = pool.pop() as Buffer;
+      cursor.next();
+      const ready = reader.read(chunk.offset, chunk.length, buffer);
+      // It is awaited later; until then a failure must not count as unhandled.
+      ready.catch(() => undefined);
+      ahead.push({ chunk, buffer, ready });
+    }
+  };
+  const write = async (offset: number, buffer: Buffer, payload: Buffer) => {
+    const runs = literal ? [{ offset: 0, length: payload.length }] : nonZeroRuns(payload, offset);
+    let bytesSent = 0;
+    for (const run of runs) {
+      await writer.write(offset + run.offset, payload.subarray(run.offset, run.offset + run.length));
+      bytesSent += run.length;
+    }
+    pool.push(buffer);
+    onChunk(payload.length, bytesSent);
+  };
+
+  while (!signal.aborted) {
+    readAhead();
+    const head = ahead.shift();
+    if (head === undefined) break;
+    try {
+      await untilAborted(head.ready, signal);
+    } catch (reason) {
+      stoppedBy = { reason };
+      break;
+    }
+    const { offset, length, position } = head.chunk;
+    const payload = head.buffer.subarray(HEADROOM_BYTES, HEADROOM_BYTES + length);
+    chain.add(offset, payload);
+    await writing;
+    writing = write(offset, head.buffer, payload);
+    writing.catch(() => undefined);
+    to = position + length;
+  }
+  await writing;
+  if (signal.aborted && to < segment.to) stoppedBy = { reason: signal.reason };
+  return { to, ...(stoppedBy === undefined ? {} : { stoppedBy }) };
+}
+
+/** A read may take minutes; a pause does not wait for it. */
+function untilAborted(ready: Promise<void>, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason as Error);
+    signal.addEventListener('abort', onAbort, { once: true });
+    ready.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
+  });
+}

@@ -1,0 +1,104 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { BlockReader } from '../shared/blocks.js';
+import { failure, FAILURE_TYPES, failureTypeOf } from '../shared/errors.js';
+import type { ReconnectPolicy } from './types.js';
+
+const LONGEST_DELAY_MS = 30_000;
+
+/**
+ * A source that survives lost connections: a failed read is repeated on a new one. Only reads are affected: a chunk is sent
+ * once all of it has been read, so a PUT that waits meanwhile goes on unharmed.
+ *
+ * Bounded twice: attempts to connect in a row, and attempts to read one block (a bad sector kills every connection).
+ * Failures that another attempt cannot help, such as a refused login, end it at once: accounts get locked.
+ */
+export class ReconnectingReader {
+  readonly #open: () => Promise<BlockReader>;
+  readonly #signal: AbortSignal;
+  readonly #attempts: number;
+  readonly #firstDelayMs: number;
+  #reader: Promise<BlockReader> | undefined;
+  #failuresInARow = 0;
+  #closed = false;
+
+  constructor(open: () => Promise<BlockReader>, signal: AbortSignal, policy: ReconnectPolicy = {}) {
+    this.#open = open;
+    this.#signal = signal;
+    this.#attempts = policy.attempts ?? 6;
+    this.#firstDelayMs = policy.firstDelayMs ?? 500;
+  }
+
+  /** @throws SourceReadFailed (retryable) when all attempts failed, or the failure that no attempt can help. */
+  async read(offset: number, length: number, buffer: Buffer): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      const reader = await (this.#reader ??= this.#connect());
+      try {
+        await reader.read(offset, length, buffer);
+        this.#failuresInARow = 0;
+        return;
+      } catch (error) {
+        this.#throwIfPointless(error);
+        if (attempt >= this.#attempts) throw this.#givenUp(`reading ${length} bytes at byte ${offset}`, error);
+        await this.#drop(reader);
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    const reader = await this.#reader?.catch(() => undefined);
+    await reader?.close();
+  }
+
+  /** Of all the reads that failed with a connection, only the first drops it. */
+  async #drop(lost: BlockReader): Promise<void> {
+    const current = this.#reader;
+    if (current === undefined || (await current.catch(() => undefined)) !== lost || this.#reader !== current) return;
+    this.#reader = undefined;
+    this.#failuresInARow++;
+    this.#reader = (async () => {
+      await lost.close();
+      return this.#connect();
+    })();
+    this.#reader.catch(() => undefined);
+  }
+
+  async #connect(): Promise<BlockReader> {
+    for (let attempt = 1; ; attempt++) {
+      if (this.#failuresInARow > 0) {
+        const delayMs = Math.min(this.#firstDelayMs * 2 ** (this.#failuresInARow - 1), LONGEST_DELAY_MS);
+        await sleep(delayMs, undefined, { signal: this.#signal }).catch(() => undefined);
+      }
+      this.#signal.throwIfAborted();
+      if (this.#closed) throw failure('SourceReadFailed', { what: 'The source was closed while it reconnected.' });
+      try {
+        return await this.#open();
+      } catch (error) {
+        this.#throwIfPointless(error);
+        this.#failuresInARow++;
+        if (attempt >= this.#attempts) throw this.#givenUp('connecting', error);
+      }
+    }
+  }
+
+  #throwIfPointless(error: unknown): void {
+    this.#signal.throwIfAborted();
+    const type = failureTypeOf(error);
+    const retryable =
+      type === undefined || !(type in FAILURE_TYPES) || FAILURE_TYPES[type as keyof typeof FAILURE_TYPES].retryable;
+    if (!retryable || type === 'SourceReadFailed') throw error;
+  }
+
+  #givenUp(doing: string, error: unknown): Error {
+    return failure(
+      'SourceReadFailed',
+      {
+        what: `The source disk could not be read: ${doing} failed ${this.#attempts} times.`,
+        why: error instanceof Error ? error.message : String(error),
+        next: 'the pass is tried again from its checkpoint; if it stays, check the ESXi host and its datastore.',
+      },
+      undefined,
+      error,
+    );
+  }
+}
