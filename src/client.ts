@@ -12,7 +12,7 @@ import type { SurefireClient, ServerHealth } from './client-types.js';
 import { endingOf, rowOf, stepsOf } from './client-view.js';
 import type { Ending, MigrationRow, MigrationView } from './client-view.js';
 import type { Config } from './config.js';
-import { failure } from './shared/index.js';
+import { failure, ORCHESTRATOR_QUEUE } from './shared/index.js';
 import type { MigrationInput, MigrationReport, Word } from './shared/index.js';
 import { ATTRIBUTES } from './workflows/attributes.js';
 import { signalOf, statusQuery, updateOf } from './workflows/messages.js';
@@ -21,8 +21,6 @@ import type { Accepted, MessageArguments, MessageName } from './workflows/messag
 export type { ServerHealth, SurefireClient } from './client-types.js';
 export type { Ending, MigrationRow, MigrationView, PendingStep } from './client-view.js';
 
-/** Task queue of the orchestrator workers. */
-export const ORCHESTRATOR_QUEUE = 'surefire';
 const WORKFLOW_TYPE = 'migrateVm';
 
 /** A query answers from memory; a worker that must replay a long history first needs seconds. */

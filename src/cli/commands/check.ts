@@ -1,0 +1,190 @@
+import type { Deps } from '../../activities/deps.js';
+import type { Config } from '../../config.js';
+import { hasErrors, type Finding } from '../../shared/findings.js';
+import { failureMessageOf, type Transport } from '../../shared/index.js';
+import type { PresentedCertificate } from '../../vsphere/index.js';
+import type { Context } from '../context.js';
+import { EXIT } from '../exit-codes.js';
+import { planMigration } from './migrate.js';
+
+export interface CheckOptions {
+  vcenter?: string;
+  pool?: string;
+  transport?: 'auto' | Transport;
+}
+
+/**
+ * Looks at everything a migration needs: endpoints and their certificates, rights, nbdkit and its plugins, Temporal and
+ * its workers; with a VM also what the preflight says of it. Changes nothing. Exits 0, 3 with warnings, 1 with errors.
+ */
+export async function check(context: Context, options: CheckOptions, vm?: string): Promise<number> {
+  const config = context.config();
+  const deps = await context.deps();
+  const groups = await Promise.all([
+    ...Object.keys(config.vcenters).map((name) => checkVcenter(config, deps, name)),
+    ...Object.keys(config.pools).map((name) => checkPool(config, deps, name)),
+    checkTransports(config),
+    checkTemporal(context),
+  ]);
+  const findings = groups.flat();
+  if (vm !== undefined && !hasErrors(findings)) findings.push(...(await checkVm(context, deps, options, vm)));
+  const errors = findings.filter(({ severity }) => severity === 'error').length;
+  const warnings = findings.filter(({ severity }) => severity === 'warning').length;
+  const sum = `${errors} ${errors === 1 ? 'error' : 'errors'}, ${warnings} ${warnings === 1 ? 'warning' : 'warnings'}.`;
+  context.result({ findings, errors, warnings }, [...findings.map(findingText), sum].join('\n'));
+  if (errors > 0) return EXIT.failed;
+  return warnings > 0 ? EXIT.warnings : EXIT.done;
+}
+
+async function checkVm(context: Context, deps: Deps, options: CheckOptions, vm: string): Promise<Finding[]> {
+  const { runPreflight } = await import('../../activities/preflight.js');
+  const { input } = await planMigration(context, options, vm);
+  const { findings } = await runPreflight(deps, { input });
+  return findings;
+}
+
+async function checkVcenter(config: Config, deps: Deps, name: string): Promise<Finding[]> {
+  const trusted = await checkCertificate(config, 'vcenters', name);
+  if (hasErrors(trusted)) return trusted;
+  return attempt(trusted, `vCenter ${name}`, async () => {
+    const { productName, apiVersion } = await deps.vsphere(name).about();
+    const rights = await deps.vsphere(name).checkPrivileges();
+    return [info('vcenter', `vCenter ${name}`, `${productName}, API ${apiVersion}, logged in.`), ...rights];
+  });
+}
+
+async function checkPool(config: Config, deps: Deps, name: string): Promise<Finding[]> {
+  const trusted = await checkCertificate(config, 'pools', name);
+  if (hasErrors(trusted)) return trusted;
+  return attempt(trusted, `Pool ${name}`, async () => {
+    const { resolveTarget } = await import('../resolve-target.js');
+    const { sr, networks } = await resolveTarget(deps, config, name, {
+      networkNames: Object.keys(config.pools[name]?.networks ?? {}),
+      overrides: {},
+    });
+    const mapped = Object.entries(networks).map(([from, to]) => `${from} -> ${to.name}`);
+    return [
+      info(
+        'pool',
+        `Pool ${name}`,
+        `logged in; SR ${sr.name} (${sr.uuid}); networks ${mapped.join(', ') || 'not mapped'}.`,
+      ),
+    ];
+  });
+}
+
+/** What the server presents, and how to trust it when nothing says so yet. */
+async function checkCertificate(config: Config, kind: 'vcenters' | 'pools', name: string): Promise<Finding[]> {
+  const endpoint = config[kind][name]!;
+  const subject = `${kind === 'pools' ? 'Pool' : 'vCenter'} ${name}`;
+  return attempt([], subject, async () => {
+    const { fetchCertificate, trustFor } = await import('../../vsphere/index.js');
+    const presented = await fetchCertificate(endpoint.url);
+    const seen = `presents ${presented.fingerprintSha256} (${presented.subject}, ${presented.selfSigned ? 'self-signed' : `by ${presented.issuer}`}, until ${presented.validTo})`;
+    const { fingerprintSha256: pin, caFile } = endpoint;
+    if (pin !== undefined && sameFingerprint(pin, presented))
+      return [info('certificate', subject, `${seen}; that is the pinned one.`)];
+    if (pin === undefined && (caFile !== undefined || !presented.selfSigned)) {
+      await trustFor({ url: endpoint.url, ...(caFile === undefined ? {} : { caFile }) });
+      return [info('certificate', subject, `${seen}; the configured authorities are asked at login.`)];
+    }
+    return [
+      {
+        id: 'certificate',
+        severity: 'error',
+        subject,
+        observed: `${seen}${pin === undefined ? '; nothing says that it is to be trusted.' : `; pinned is ${pin}.`}`,
+        expected: 'A certificate of a trusted authority, or a pinned one.',
+        remedy: `Compare it with the server's own console; if it is the same, set ${kind}.${name}.fingerprintSha256: "${presented.fingerprintSha256}".`,
+      },
+    ];
+  });
+}
+
+function sameFingerprint(pin: string, { fingerprintSha256 }: PresentedCertificate): boolean {
+  const bare = (text: string) => text.replaceAll(':', '').toLowerCase();
+  return bare(pin) === bare(fingerprintSha256);
+}
+
+async function checkTransports(config: Config): Promise<Finding[]> {
+  const { probeTransports } = await import('../../activities/transports.js');
+  const { nbdkit, https, vddk } = await probeTransports({ config });
+  const finding = (severity: Finding['severity'], subject: string, observed: string, remedy = ''): Finding => ({
+    ...{ id: 'transport', severity, subject, observed, remedy },
+    expected: 'At least one transport can read.',
+  });
+  if (nbdkit === undefined) {
+    return [
+      finding('error', config.transfer.nbdkit, 'nbdkit does not run.', 'Install nbdkit, or set transfer.nbdkit.'),
+    ];
+  }
+  // One is enough; none leaves nothing to read with.
+  const severity = https.usable || vddk.usable ? 'info' : 'error';
+  return [
+    finding('info', config.transfer.nbdkit, `${nbdkit}.`),
+    https.usable
+      ? finding('info', 'https', 'usable (nbdkit curl plugin).')
+      : finding(severity, 'https', `not usable: ${https.why}.`, "Install nbdkit's curl plugin."),
+    vddk.usable
+      ? finding('info', 'vddk', `usable, VDDK library ${vddk.version}.`)
+      : finding(
+          severity,
+          'vddk',
+          `not usable: ${vddk.why}.`,
+          'Set transfer.vddkLibdir to an unpacked VDDK, or read over https.',
+        ),
+  ];
+}
+
+async function checkTemporal(context: Context): Promise<Finding[]> {
+  const { temporal, transfer } = context.config();
+  const subject = `Temporal ${temporal.address}`;
+  return attempt([], subject, async () => {
+    const { serverVersion, missingAttributes, workers } = await (await context.client()).health(transfer.queue);
+    const finding = (observed: string, remedy: string): Finding => ({
+      ...{ id: 'temporal', severity: 'error', subject, observed, remedy },
+      expected: 'All search attributes registered, and a worker on each queue.',
+    });
+    return [
+      info('temporal', subject, `server ${serverVersion}, namespace ${temporal.namespace}.`),
+      ...(missingAttributes.length === 0
+        ? []
+        : [
+            finding(
+              `search attributes are missing: ${missingAttributes.join(', ')}.`,
+              'Run `surefire up`, which registers them.',
+            ),
+          ]),
+      ...Object.entries(workers).map(([queue, identities]) =>
+        identities.length === 0
+          ? finding(`no worker polls the queue ${queue}.`, 'Start it with `surefire up`.')
+          : info('workers', `Queue ${queue}`, `polled by ${identities.join(', ')}.`),
+      ),
+    ];
+  });
+}
+
+/** An endpoint that fails is a finding like the others, so that one look shows them all. */
+async function attempt(before: Finding[], subject: string, look: () => Promise<Finding[]>): Promise<Finding[]> {
+  try {
+    return [...before, ...(await look())];
+  } catch (error) {
+    const [observed = '', ...rest] = failureMessageOf(error).split('\n');
+    const remedy = rest.find((line) => line.startsWith('Next: '))?.slice('Next: '.length) ?? '';
+    const why = rest.filter((line) => !line.startsWith('Next: ')).join(' ');
+    const failed: Finding = {
+      ...{ id: 'endpoint', severity: 'error', subject, remedy },
+      ...{ observed: `${observed}${why === '' ? '' : ` ${why}`}`, expected: 'It answers, and we may log in.' },
+    };
+    return [...before, failed];
+  }
+}
+
+function info(id: string, subject: string, observed: string): Finding {
+  return { id, severity: 'info', subject, observed, expected: '', remedy: '' };
+}
+
+function findingText({ severity, id, subject, observed, remedy }: Finding): string {
+  const mark = { info: 'ok      ', warning: 'WARNING ', error: 'ERROR   ' }[severity];
+  return `${mark} ${id.padEnd(12)} ${subject}: ${observed}${remedy === '' ? '' : `\n${' '.repeat(22)}Next: ${remedy}`}`;
+}

@@ -1,0 +1,149 @@
+import type { SurefireClient } from '../../client.js';
+import { failure, type MigrationStatus, type Word } from '../../shared/index.js';
+import type { DecideAfterFailure, MessageArguments, MessageName, RejectTestCopy } from '../../workflows/messages.js';
+import type { Context } from '../context.js';
+import { findMigration } from '../find-migration.js';
+import { GATE_ANSWERS, shellWord } from '../gates.js';
+
+export interface ApproveOptions {
+  reason?: string;
+  override?: boolean;
+  notBefore?: string;
+  decision?: DecideAfterFailure['decision'];
+}
+
+/** Sends the word that opens the gate at which the migration waits. */
+export async function approve(context: Context, options: ApproveOptions, vm: string): Promise<void> {
+  const { client, migrationId } = await open(context, vm);
+  const status = await readStatus(client, migrationId, vm);
+  const message = GATE_ANSWERS[status.waitingFor]?.message;
+  if (message === undefined) {
+    throw failure('WrongStage', {
+      what: `${status.vm} waits for nobody's approval: it is in stage ${status.stage}, waiting for ${status.waitingFor}.`,
+      why: status.instruction,
+      next: `follow it with \`surefire watch ${shellWord(vm)}\`.`,
+    });
+  }
+  if ((message === 'acknowledgeWarnings' || options.override) && !options.reason) {
+    throw usage(
+      `${options.override ? 'An override' : 'Going on in spite of warnings'} needs a reason.`,
+      '--reason "..."',
+    );
+  }
+  const word = wordOf(context, options);
+  const override = options.override ? { override: true } : {};
+  switch (message) {
+    case 'confirmToolsRemoved':
+    case 'acceptTestCopy':
+      return tell(context, client, message, migrationId, { ...word, ...override });
+    case 'approveCutover': {
+      const notBefore = options.notBefore === undefined ? {} : { notBefore: instant(options.notBefore) };
+      return tell(context, client, message, migrationId, { ...word, ...notBefore });
+    }
+    case 'decideAfterFailure': {
+      const { decision } = options;
+      if (decision === undefined) throw usage('A decision is asked for.', '--decision retry|full|back|abort');
+      return tell(context, client, message, migrationId, { ...word, decision });
+    }
+    default:
+      return tell(context, client, message, migrationId, word);
+  }
+}
+
+export async function reject(
+  context: Context,
+  options: Word & Pick<RejectTestCopy, 'then'>,
+  vm: string,
+): Promise<void> {
+  const { client, migrationId } = await open(context, vm);
+  return tell(context, client, 'rejectTestCopy', migrationId, { ...wordOf(context, options), then: options.then });
+}
+
+export async function revert(context: Context, options: { reason: string }, vm: string): Promise<void> {
+  const { client, migrationId } = await open(context, vm);
+  return tell(context, client, 'revertToBaseline', migrationId, wordOf(context, options));
+}
+
+export async function rollback(context: Context, options: { reason: string }, vm: string): Promise<void> {
+  const { client, migrationId } = await open(context, vm);
+  return tell(context, client, 'rollback', migrationId, wordOf(context, options));
+}
+
+/** Attaches a note, or a fix to be applied to the migrated VM; or ticks a fix off. */
+export async function note(
+  context: Context,
+  options: { fix?: boolean; done?: number },
+  vm: string,
+  text?: string,
+): Promise<void> {
+  if (text === undefined && options.done === undefined) throw usage('A note needs a text.', 'surefire note VM "..."');
+  const { client, migrationId } = await open(context, vm);
+  return tell(context, client, 'addNote', migrationId, {
+    ...wordOf(context, {}),
+    text: text ?? '',
+    ...(options.fix ? { fix: true } : {}),
+    ...(options.done === undefined ? {} : { done: options.done }),
+  });
+}
+
+/** Ends a migration in order: everything it made is undone, the source is as it was found. */
+export async function cancel(context: Context, options: { reason?: string }, vm: string): Promise<void> {
+  const { client, migrationId } = await open(context, vm);
+  await client.cancel(migrationId, wordOf(context, options));
+  const next = `surefire watch ${shellWord(vm)}`;
+  context.result(
+    { migrationId, cancelRequested: true },
+    `Cancelling ${migrationId}: what it made is being undone.\nNext: ${next}`,
+  );
+}
+
+async function open(context: Context, vm: string): Promise<{ client: SurefireClient; migrationId: string }> {
+  const client = await context.client();
+  return { client, migrationId: (await findMigration(client, vm)).migrationId };
+}
+
+async function readStatus(client: SurefireClient, migrationId: string, vm: string): Promise<MigrationStatus> {
+  const view = await client.status(migrationId);
+  if (view.execution !== 'RUNNING') {
+    throw failure('WrongStage', {
+      what: `${view.vm} waits for nobody: its migration has ended (${view.outcome || view.execution.toLowerCase()}).`,
+      next: `read how with \`surefire report ${shellWord(vm)}\`.`,
+    });
+  }
+  if (view.status !== undefined) return view.status;
+  throw failure('TemporalUnreachable', {
+    what: `Nothing was sent for ${view.vm}: which gate is open could not be asked.`,
+    why: view.statusUnavailable,
+    next: 'start the workers (`surefire up`), then send it again.',
+  });
+}
+
+async function tell<N extends MessageName>(
+  context: Context,
+  client: SurefireClient,
+  message: N,
+  migrationId: string,
+  argument: MessageArguments[N],
+): Promise<void> {
+  const accepted = await client.send(message, migrationId, argument);
+  context.result(
+    { migrationId, message, ...accepted },
+    `Accepted: ${message} for ${migrationId}, stage ${accepted.stage}.`,
+  );
+}
+
+function wordOf(context: Context, { reason }: { reason?: string | undefined }): Word {
+  return { operator: context.operator(), ...(reason === undefined ? {} : { reason }) };
+}
+
+function instant(text: string): string {
+  // Without an offset the same text would mean another instant on another machine.
+  if (!/(Z|[+-]\d\d:?\d\d)$/.test(text) || Number.isNaN(Date.parse(text))) {
+    throw usage(`"${text}" is not an instant.`, '--not-before 2026-12-01T22:00:00+01:00');
+  }
+  return new Date(text).toISOString();
+}
+
+function usage(what: string, next: string): Error {
+  return failure('UsageInvalid', { what, next: `give ${next}.` });
+}

@@ -1,0 +1,83 @@
+import { formatBytes, formatDuration } from '../shared/index.js';
+import type { BootEvidence, DiskState, MigrationReport, MigrationStatus } from '../shared/index.js';
+
+/** A report's fields, as far as a migration that still runs knows them. */
+export type Reportable =
+  MigrationReport | (MigrationStatus & { leftovers?: undefined; reason?: undefined; warmShare?: undefined });
+
+/** The story of one migration as Markdown: what moved, how it was checked, who said what, what is left. */
+export function reportMarkdown(report: Reportable): string {
+  const { downtime, warmShare } = report;
+  return [
+    `# ${report.vm}: ${report.outcome}`,
+    '',
+    ...(report.reason === undefined ? [] : [report.reason.replaceAll('\n', '  \n'), '']),
+    ...bullets([
+      `Migration \`${report.migrationId}\``,
+      report.firmware && `Firmware ${report.firmware}`,
+      report.transport && `Read over ${report.transport}`,
+      report.artifacts.targetVmUuid && `Target VM \`${report.artifacts.targetVmUuid}\``,
+      downtime?.seconds !== undefined &&
+        `Downtime ${formatDuration(downtime.seconds)}, ${downtime.seconds > downtime.budgetSeconds ? '**over** the' : 'within the'} budget of ${formatDuration(downtime.budgetSeconds)}`,
+      warmShare !== undefined && `${(warmShare * 100).toFixed(1)} % of the bytes moved while the source ran`,
+      report.testEvidence && evidence('Test copy', report.testEvidence),
+      report.targetEvidence && evidence('Target', report.targetEvidence),
+    ]),
+    ...section('Disks', report.disks.flatMap(diskLines)),
+    ...section(
+      'Stages',
+      report.stages.map(({ stage, startedAt, endedAt }) => {
+        const took =
+          endedAt === undefined ? 'under way' : formatDuration((Date.parse(endedAt) - Date.parse(startedAt)) / 1000);
+        return `- ${startedAt} ${stage}: ${took}`;
+      }),
+    ),
+    ...section(
+      'Findings of the preflight',
+      report.findings.map(
+        (f) => `- ${f.severity} ${f.id}, ${f.subject}: ${f.observed} Wanted: ${f.expected} ${f.remedy}`,
+      ),
+    ),
+    ...section(
+      'Notes and fixes',
+      report.notes.map(({ fix, done, text, operator, at }) => {
+        const box = !fix ? '' : done ? '[x] ' : '[ ] ';
+        return `- ${box}${text} (${operator}, ${at}${done ? `; done by ${done.operator}, ${done.at}` : ''})`;
+      }),
+    ),
+    ...section(
+      'Record',
+      report.record.map(({ at, stage, text, by, reason }) => {
+        const who = by === undefined ? '' : ` (${by}${reason ? `: ${reason}` : ''})`;
+        return `- ${at} ${stage}: ${text.replaceAll('\n', ' ')}${who}`;
+      }),
+    ),
+    ...section(
+      'Left for a person',
+      (report.leftovers ?? []).map((leftover) => `- ${leftover}`),
+    ),
+  ].join('\n');
+}
+
+function bullets(lines: (string | false | undefined)[]): string[] {
+  return lines.filter((line) => typeof line === 'string' && line !== '').map((line) => `- ${String(line)}`);
+}
+
+function section(title: string, lines: string[]): string[] {
+  return lines.length === 0 ? [] : ['', `## ${title}`, '', ...lines];
+}
+
+function diskLines(disk: DiskState): string[] {
+  return [
+    `- **${disk.label}** (${formatBytes(disk.capacityBytes)})${disk.vdiUuid === undefined ? '' : `, VDI \`${disk.vdiUuid}\``}`,
+    ...disk.passes.flatMap((pass) => [
+      `  - ${pass.pass}: ${formatBytes(pass.bytesRead)} read, ${formatBytes(pass.bytesSent)} sent in ${pass.segments} segments and ${formatDuration(pass.seconds)}; extents by ${pass.deltaMethod}; ${pass.verified === undefined ? 'not verified' : `verified by ${pass.verified}`}`,
+      `    - ${pass.versions}; \`${pass.nbdkit}\``,
+    ]),
+  ];
+}
+
+function evidence(what: string, seen: BootEvidence): string {
+  const addresses = seen.addresses.length === 0 ? 'no address reported' : seen.addresses.join(', ');
+  return `${what} ${seen.booted ? 'booted' : 'did not boot'}: ${seen.powerState}, stable for ${seen.stableSeconds} s, ${addresses}`;
+}
