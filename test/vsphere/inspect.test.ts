@@ -1,0 +1,146 @@
+import https from 'node:https';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { findSourceProblems, trustFor, type Vsphere } from '../../src/vsphere/index.js';
+import { moRefOf, plainVm, startTestLab, type TestLab } from './lab.js';
+
+describe('inventory', () => {
+  let lab: TestLab;
+  let vsphere: Vsphere;
+  beforeAll(async () => {
+    const disk = { capacityBytes: 1 << 20 };
+    lab = await startTestLab({
+      datastores: [{ name: 'datastore1' }, { name: 'my files', type: 'NFS' }],
+      vms: [
+        plainVm('web01', {
+          firmware: 'efi',
+          secureBoot: true,
+          cpus: 2,
+          memoryMiB: 1024,
+          datastore: 'my files',
+          hostName: 'web01.example',
+          annotation: 'the shop',
+          nics: [{ type: 'e1000', mac: '00:50:56:00:00:0A', ips: ['192.0.2.5', 'fe80::1'] }],
+          cdroms: [{}],
+          disks: [
+            { capacityBytes: 2 << 20, controller: 'nvme' },
+            { capacityBytes: (3 << 20) + 512, controller: 'ide' },
+          ],
+        }),
+        plainVm('plain'),
+        plainVm('shut', { poweredOn: false, tools: 'none' }),
+        plainVm('rdm', { disks: [disk, { ...disk, rdm: 'physicalMode' }, { ...disk, rdm: 'virtualMode' }] }),
+        plainVm('independent', {
+          disks: [
+            { ...disk, mode: 'independent_persistent' },
+            { ...disk, mode: 'independent_nonpersistent' },
+          ],
+        }),
+        plainVm('secret', { vtpm: true, disks: [{ ...disk, encrypted: true }] }),
+        plainVm('cluster', { disks: [{ ...disk, multiWriter: true }] }),
+        plainVm('windows', { guestId: 'windows2019srv_64Guest', nics: [{ type: 'vmxnet3' }] }),
+      ],
+    });
+    vsphere = lab.connect();
+  });
+  afterAll(() => lab?.end());
+
+  const inspect = async (name: string) => vsphere.inspectVm({ vmMoRef: await moRefOf(vsphere, name) });
+  const problems = async (name: string) =>
+    findSourceProblems(await inspect(name)).map(({ id, severity }) => `${id} ${severity}`);
+
+  it('lists VMs by path and name, with sizes and states', async () => {
+    const vms = await vsphere.listVms();
+    expect(vms.map(({ name }) => name)).toEqual([...vms.map(({ name }) => name)].sort());
+    expect(vms.find(({ name }) => name === 'web01')).toMatchObject({
+      folderPath: 'DC0/vm',
+      powerState: 'poweredOn',
+      toolsStatus: 'running',
+      diskCount: 2,
+      diskTotalBytes: (5 << 20) + 512,
+    });
+    expect(vms.find(({ name }) => name === 'shut')).toMatchObject({
+      powerState: 'poweredOff',
+      toolsStatus: 'notInstalled',
+    });
+  });
+
+  it("[S82] inspects a VM: hardware, disks in the guest's order, cards, Tools, boot time", async () => {
+    const vm = await inspect('web01');
+    expect(vm).toMatchObject({
+      name: 'web01',
+      datacenterPath: 'DC0',
+      firmware: 'uefi',
+      secureBoot: true,
+      cpuCount: 2,
+      memoryBytes: 1024 << 20,
+      isWindows: false,
+      hardwareVersion: 19,
+      changeTrackingSupported: true,
+      annotation: 'the shop',
+      guestHostName: 'web01.example',
+      guestIps: ['192.0.2.5'],
+      tools: { installed: true, running: true },
+      nics: [{ mac: '00:50:56:00:00:0a', type: 'e1000', networkName: 'VM Network' }],
+      snapshots: [],
+    });
+    expect(vm.disks).toMatchObject([
+      { deviceKey: 2001, controllerType: 'ide', capacityBytes: (3 << 20) + 512, kind: 'flat', backingDepth: 1 },
+      { deviceKey: 2000, controllerType: 'nvme', datastore: { name: 'my files', type: 'NFS', accessible: true } },
+    ]);
+    expect(Date.parse(vm.bootTime ?? '')).toBeLessThanOrEqual(Date.now());
+    await lab.admin.reboot('web01');
+    const later = (await inspect('web01')).bootTime ?? '';
+    expect(Date.parse(later)).toBeGreaterThan(Date.parse(vm.bootTime ?? ''));
+    expect((await inspect('shut')).bootTime).toBeUndefined();
+  });
+
+  it('[S19] sees the empty CD drive', async () => {
+    const [drive, ...more] = (await inspect('web01')).cdDrives;
+    expect(more).toEqual([]);
+    expect(drive).toMatchObject({ deviceKey: expect.any(Number) as number });
+    expect(drive).not.toHaveProperty('fileName');
+  });
+
+  it('[S81] sees that Tools are gone', async () => {
+    await lab.admin.setTools('plain', 'none');
+    expect((await inspect('plain')).tools).toMatchObject({ installed: false, running: false });
+    await lab.admin.setTools('plain', 'running');
+  });
+
+  it('[S67] [S68] [S69] [S70] finds what must be refused on the wire as well', async () => {
+    expect(await problems('plain')).toEqual([]);
+    expect(await problems('rdm')).toEqual(['D1 error', 'D2 error']);
+    expect(await problems('independent')).toEqual(['D3 error', 'D3 error']);
+    expect(await problems('secret')).toEqual(['V19 error', 'D7 error']);
+    expect(await problems('cluster')).toEqual(['D5 error']);
+    expect(await problems('windows')).toEqual(['V22 warning', 'V23 warning']);
+  });
+
+  it('finds a VM by its instance uuid', async () => {
+    const [vm] = await vsphere.listVms();
+    expect(await vsphere.findVm({ instanceUuid: vm?.instanceUuid ?? '' })).toEqual({ vmMoRef: vm?.moRef });
+    expect(await vsphere.findVm({ instanceUuid: '00000000-0000-4000-8000-000000000000' })).toBeNull();
+  });
+
+  it("gives the address of a frozen base disk, readable with the session's cookie and nothing else", async () => {
+    const vmMoRef = await moRefOf(vsphere, 'web01');
+    const { snapshotMoRef } = await vsphere.ensureSnapshot({ vmMoRef, name: 's', ownerId: 'x' });
+    const [disk] = await vsphere.snapshotDisks({ snapshotMoRef });
+    const url = vsphere.diskUrl({ baseFileName: disk?.baseFileName ?? '', datacenterPath: 'DC0' });
+    expect(url).toContain('/folder/web01/web01-flat.vmdk?dcPath=DC0&dsName=my%20files');
+    const { tls } = await trustFor(lab);
+    const head = (headers: object) =>
+      new Promise<[number | undefined, number]>((resolve, reject) => {
+        const request = https.request(url, { ...tls, method: 'HEAD', headers: { ...headers }, agent: false }, (r) =>
+          resolve([r.statusCode, Number(r.headers['content-length'])]),
+        );
+        request.on('error', reject);
+        request.end();
+      });
+    expect(await head({ Cookie: await vsphere.sessionCookie() })).toEqual([200, 2 << 20]);
+    expect((await head({}))[0]).toBe(401);
+    expect(() => vsphere.diskUrl({ baseFileName: 'naa.6000', datacenterPath: 'DC0' })).toThrow(
+      'no disk on a datastore',
+    );
+  });
+});
