@@ -7,7 +7,9 @@ const READS_AHEAD = 4;
 /** The plan's chunks with their bytes, in ascending order, read four ahead. A payload stays valid until the next one. */
 export async function* chunkReads(reader: BlockReader, plan: Plan): AsyncGenerator<{ chunk: Chunk; payload: Buffer }> {
   const cursor = new ChunkCursor(plan);
-  const free = Array.from({ length: READS_AHEAD + 1 }, () => Buffer.allocUnsafeSlow(HEADROOM_BYTES + CHUNK_BYTES));
+  const free: Buffer[] = Array.from({ length: READS_AHEAD + 1 }, () =>
+    Buffer.allocUnsafeSlow(HEADROOM_BYTES + CHUNK_BYTES),
+  );
   const ahead: { chunk: Chunk; buffer: Buffer; ready: Promise<void> }[] = [];
   const fill = () => {
     while (free.length > 0) {

@@ -4,3 +4,5 @@
  *   openSegmentPut(options) -> SegmentWriter      exportRaw(options) -> AsyncIterable<Buffer>
  */
 export type * from './types.js';
+export { exportRaw } from './export-raw.js';
+export { openSegmentPut } from './segment-put.js';

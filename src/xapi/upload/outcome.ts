@@ -1,0 +1,53 @@
+import { failure } from '../../shared/errors.js';
+import type { AskTask, VdiTransferOptions } from './types.js';
+
+const SHOWN_BODY = 300;
+
+export function nameOf({ vdiName, vdiRef }: VdiTransferOptions): string {
+  return vdiName ?? vdiRef;
+}
+
+/**
+ * The failure of an import that did not end well: XAPI's own reason when the task names one, else doubt. A task that says
+ * success although we did not finish is a doubt as well: a header cut in the right place looks like an end marker.
+ */
+export async function importFailure(options: VdiTransferOptions, body: Buffer, cause: unknown): Promise<Error> {
+  const outcome = await safely(options.taskOutcome);
+  const name = nameOf(options);
+  const text = body.toString('latin1', 0, SHOWN_BODY).replace(/\s+/g, ' ').trim();
+  const seen = cause instanceof Error ? cause.message : text;
+  if (outcome.status === 'failure') {
+    return failure(
+      'ImportFailed',
+      {
+        what: `XCP-ng gave up the import into ${name}: ${outcome.errorInfo.join(' ')}.`,
+        why: seen === '' ? undefined : `The connection ended with: ${seen}.`,
+        next: 'the segment is sent again; if it stays, look into /var/log/SMlog and xensource.log of that host.',
+      },
+      { errorInfo: outcome.errorInfo },
+      cause,
+    );
+  }
+  return failure(
+    'ImportDoubtful',
+    {
+      what: `It is not known whether the import into ${name} is on disk.`,
+      why:
+        outcome.status === 'unknown'
+          ? `${outcome.reason}; ${seen}.`
+          : `The task says success, but ${seen || 'the answer was not empty'}.`,
+      next: 'the segment is sent again, zeroes included.',
+    },
+    undefined,
+    cause,
+  );
+}
+
+/** Nobody's exception may hide the first failure. */
+export async function safely(ask: AskTask): ReturnType<AskTask> {
+  try {
+    return await ask();
+  } catch (error) {
+    return { status: 'unknown', reason: error instanceof Error ? error.message : String(error) };
+  }
+}
