@@ -84,8 +84,8 @@ describe('inventory', () => {
       snapshots: [],
     });
     expect(vm.disks).toMatchObject([
-      { deviceKey: 2001, controllerType: 'ide', capacityBytes: (3 << 20) + 512, kind: 'flat', backingDepth: 1 },
-      { deviceKey: 2000, controllerType: 'nvme', datastore: { name: 'my files', type: 'NFS', accessible: true } },
+      { label: 'Hard disk 2', controllerType: 'ide', capacityBytes: (3 << 20) + 512, kind: 'flat', backingDepth: 1 },
+      { label: 'Hard disk 1', controllerType: 'nvme', datastore: { name: 'my files', type: 'NFS', accessible: true } },
     ]);
     expect(Date.parse(vm.bootTime ?? '')).toBeLessThanOrEqual(Date.now());
     await lab.admin.reboot('web01');

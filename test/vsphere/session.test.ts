@@ -108,6 +108,7 @@ describe('session', () => {
     await expect
       .poll(async () => (await lab.admin.calls()).filter(({ method }) => method === 'CurrentTime').length)
       .toBeGreaterThan(1);
+    await vsphere.close();
   });
 
   it('gives a cookie that is good, and another one when it was refused', async () => {
