@@ -28,9 +28,10 @@ export interface LabVm {
   name: string;
   moRef: string;
   powerState: 'poweredOn' | 'poweredOff' | 'suspended';
-  bootTime?: string;
+  /** When the guest last started; null while the VM is off. */
+  bootTime: string | null;
   tools: ToolsState;
-  /** Names of the snapshots, oldest first. */
+  /** Oldest first. */
   snapshots: { moRef: string; name: string; description: string }[];
   disks: LabDisk[];
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/google/uuid"
 	"github.com/vmware/govmomi/find"
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
@@ -35,27 +37,30 @@ type Lab struct {
 	locked map[string]bool // VMs whose files somebody holds open
 }
 
-// Start makes the inventory in a new state folder and serves it.
+// Start serves the vCenter of a state folder: made by the scenario file if the
+// folder is new, else as an earlier run left it.
 func Start(state, scenario, listen string) (*Lab, error) {
 	state, err := filepath.Abs(state)
 	if err != nil {
 		return nil, err
 	}
-	sc, err := ReadScenario(scenario)
+	l := &Lab{state: state, root: filepath.Join(state, "datastores"), locked: map[string]bool{}}
+	center := savedCenter{InstanceUUID: uuid.NewString()}
+	if err = loadJSON(l.centerFile(), &center); errors.Is(err, os.ErrNotExist) {
+		center.Scenario, err = ReadScenario(scenario)
+	}
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{Scenario: sc, state: state, root: filepath.Join(state, "datastores"), locked: map[string]bool{}}
-	if err := os.MkdirAll(l.root, 0o755); err != nil {
-		return nil, err
-	}
-	if l.cert, err = keptCertificate(filepath.Join(state, "tls.pem")); err != nil {
+	l.Scenario = center.Scenario
+	if err := l.prepare(center.Starts > 0); err != nil {
 		return nil, err
 	}
 	m := simulator.VPX()
-	m.Machine, m.Datastore, m.Host, m.ClusterHost = 0, 0, 0, max(sc.Hosts, 1)
-	if sc.APIVersion != "" {
-		m.ServiceContent.About.Version, m.ServiceContent.About.ApiVersion = sc.APIVersion, sc.APIVersion
+	m.Machine, m.Datastore, m.Host, m.ClusterHost = 0, 0, 0, max(l.Hosts, 1)
+	m.ServiceContent.About.InstanceUuid = center.InstanceUUID
+	if l.APIVersion != "" {
+		m.ServiceContent.About.Version, m.ServiceContent.About.ApiVersion = l.APIVersion, l.APIVersion
 	}
 	// A task takes its object's lock when it runs, not when it is asked for.
 	simulator.TaskDelay = simulator.DelayConfig{MethodDelay: map[string]int{"LockHandoff": 0}}
@@ -63,25 +68,62 @@ func Start(state, scenario, listen string) (*Lab, error) {
 		return nil, err
 	}
 	l.model = m
-	if err := l.populate(context.Background()); err != nil {
+	if err := l.populate(context.Background(), center.Starts > 0); err != nil {
 		m.Remove()
 		return nil, err
 	}
+	if center.Starts > 0 {
+		if err := skipReferences(l.context(), center.Starts); err != nil {
+			return nil, err
+		}
+	}
+	center.Starts, center.Scenario = center.Starts+1, l.Scenario
+	if err := saveJSON(l.centerFile(), center); err != nil {
+		return nil, err
+	}
+	m.Map().AddHandler(faultTexts{})
 	m.Map().Handler = l.intercept
-	m.Service.Listen = &url.URL{Host: listen, User: url.UserPassword(sc.User, sc.Password)}
+	m.Service.Listen = &url.URL{Host: listen, User: url.UserPassword(l.User, l.Password)}
 	m.Service.TLS = &tls.Config{Certificates: []tls.Certificate{l.cert.Certificate}}
 	m.Service.ServeMux = http.NewServeMux()
 	for _, method := range []string{"GET", "PUT", "POST", "DELETE"} {
 		m.Service.ServeMux.HandleFunc(method+" /folder/", l.serveFolder) // beats the simulator's own, open to all
 	}
+	m.Service.ServeMux.HandleFunc("POST /sdk", l.serveSDK)
+	m.Service.ServeMux.HandleFunc("GET /sdk/vimService.wsdl", serveWSDL)
 	l.server = m.Service.NewServer()
 	return l, nil
 }
 
-func (l *Lab) populate(ctx context.Context) error {
-	if err := os.MkdirAll(filepath.Join(l.root, "@vms"), 0o755); err != nil {
+func (l *Lab) centerFile() string { return filepath.Join(l.state, "vcenter.json") }
+
+// aside is where the datastores wait while the simulator makes its inventory:
+// it insists on making the files of each VM.
+func (l *Lab) aside() string { return l.root + ".aside" }
+
+// prepare makes the state folder ready for populate.
+func (l *Lab) prepare(restart bool) (err error) {
+	if restart {
+		if _, err := os.Stat(l.aside()); err != nil { // else a kill left them there
+			if err := os.Rename(l.root, l.aside()); err != nil {
+				return err
+			}
+		}
+	}
+	// What is left now is of a start that did not come to its end.
+	if err := os.RemoveAll(l.root); err != nil {
 		return err
 	}
+	for _, dir := range []string{l.root, filepath.Join(l.state, "vms")} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	l.cert, err = keptCertificate(filepath.Join(l.state, "tls.pem"))
+	return err
+}
+
+func (l *Lab) populate(ctx context.Context, restart bool) error {
 	c, err := vim25.NewClient(ctx, l.model.Service) // in process, no login
 	if err != nil {
 		return err
@@ -97,9 +139,31 @@ func (l *Lab) populate(ctx context.Context) error {
 			return err
 		}
 	}
-	for _, vm := range l.VMs {
-		if err := l.addVM(ctx, f, c, vm); err != nil {
-			return fmt.Errorf("%s: %w", vm.Name, err)
+	made := make([]*simulator.VirtualMachine, len(l.VMs))
+	for i := range l.VMs {
+		if made[i], err = l.addVM(ctx, f, &l.VMs[i]); err != nil {
+			return fmt.Errorf("%s: %w", l.VMs[i].Name, err)
+		}
+	}
+	if restart {
+		if err := os.RemoveAll(l.root); err != nil {
+			return err
+		}
+		if err := os.Rename(l.aside(), l.root); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(l.root, "@vms"), 0o755); err != nil {
+		return err
+	}
+	for i, spec := range l.VMs {
+		vm, err := newVM(l, made[i], spec, restart)
+		if err != nil {
+			return fmt.Errorf("%s: %w", spec.Name, err)
+		}
+		l.model.Map().Put(vm) // from now on calls reach our type
+		for j := range spec.Disks {
+			spec.Disks[j].File = "" // a restart does not need it
 		}
 	}
 	for _, spec := range l.Datastores { // the simulator has booked thin disks in full

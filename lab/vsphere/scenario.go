@@ -12,7 +12,6 @@ import (
 	"github.com/vmware/govmomi/find"
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
-	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -83,16 +82,6 @@ type DiskSpec struct {
 	NoTracking    bool   `json:"noTracking"`
 }
 
-// outside says whether snapshots leave the disk alone.
-func (d DiskSpec) outside() bool {
-	return strings.HasPrefix(d.Mode, "independent") || d.RDM == string(types.VirtualDiskCompatibilityModePhysicalMode)
-}
-
-// Where vSphere begins to number the disks of a kind of controller.
-var diskKeys = map[string]int32{
-	"pvscsi": 2000, "lsilogic": 2000, "lsilogic-sas": 2000, "buslogic": 2000, "ide": 3000, "sata": 16000, "nvme": 32000,
-}
-
 // ReadScenario reads a scenario; relative disk files lie beside it.
 func ReadScenario(path string) (sc Scenario, err error) {
 	text, err := os.ReadFile(path)
@@ -145,69 +134,34 @@ func (l *Lab) addDatastore(ctx context.Context, f *find.Finder, spec DatastoreSp
 	return nil
 }
 
-func (l *Lab) addVM(ctx context.Context, f *find.Finder, c *vim25.Client, spec VMSpec) error {
-	if spec.Datastore == "" {
-		spec.Datastore = l.Datastores[0].Name
-	}
-	var devices object.VirtualDeviceList
-	for i, d := range spec.Disks {
-		d.Controller = or(d.Controller, "pvscsi")
-		size := d.CapacityBytes
-		if st, err := os.Stat(d.File); err == nil {
-			size = max(size, st.Size())
-		} else if d.File != "" {
-			return err
-		}
-		controller, err := controllerFor(&devices, d.Controller)
-		if err != nil {
-			return err
-		}
-		name := fmt.Sprintf("[%s] %s/%s", spec.Datastore, spec.Name, spec.Name)
-		if i > 0 {
-			name += fmt.Sprintf("_%d", i)
-		}
-		disk := devices.CreateDisk(controller, types.ManagedObjectReference{}, name+".vmdk")
-		disk.DeviceInfo = &types.Description{Label: fmt.Sprintf("Hard disk %d", i+1)}
-		disk.Key = diskKeys[d.Controller] + int32(i)
-		disk.CapacityInBytes, disk.CapacityInKB = size, size>>10
-		backing := disk.Backing.(*types.VirtualDiskFlatVer2BackingInfo)
-		backing.DiskMode, backing.ThinProvisioned = or(d.Mode, "persistent"), types.NewBool(true)
-		devices = append(devices, disk)
-	}
-	for _, n := range spec.NICs {
-		network, err := f.Network(ctx, or(n.Network, "VM Network"))
-		if err != nil {
-			return err
-		}
-		backing, err := network.EthernetCardBackingInfo(ctx)
-		if err != nil {
-			return err
-		}
-		card, err := devices.CreateEthernetCard(or(n.Type, "vmxnet3"), backing)
-		if err != nil {
-			return err
-		}
-		if n.MAC != "" {
-			nic := card.(types.BaseVirtualEthernetCard).GetVirtualEthernetCard()
-			nic.MacAddress, nic.AddressType = n.MAC, string(types.VirtualEthernetCardMacTypeManual)
-		}
-		devices = append(devices, card)
+// addVM has the simulator make a VM, and notes in spec what was worked out.
+func (l *Lab) addVM(ctx context.Context, f *find.Finder, spec *VMSpec) (*simulator.VirtualMachine, error) {
+	spec.Datastore = or(spec.Datastore, l.Datastores[0].Name)
+	devices, err := l.devicesOf(ctx, f, spec)
+	if err != nil {
+		return nil, err
 	}
 	changes, err := devices.ConfigSpec(types.VirtualDeviceConfigSpecOperationAdd)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	folder, err := f.DefaultFolder(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	pool, err := f.DefaultResourcePool(ctx)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	hosts, err := f.HostSystemList(ctx, "*")
+	if err != nil {
+		return nil, err
 	}
 	task, err := folder.CreateVM(ctx, types.VirtualMachineConfigSpec{
 		Name:                  spec.Name,
+		InstanceUuid:          spec.InstanceUUID,
 		GuestId:               or(spec.GuestID, string(types.VirtualMachineGuestOsIdentifierDebian12_64Guest)),
+		Annotation:            spec.Annotation,
 		Version:               or(spec.Version, "vmx-19"),
 		Firmware:              or(spec.Firmware, "bios"),
 		BootOptions:           &types.VirtualMachineBootOptions{EfiSecureBootEnabled: types.NewBool(spec.SecureBoot)},
@@ -216,45 +170,15 @@ func (l *Lab) addVM(ctx context.Context, f *find.Finder, c *vim25.Client, spec V
 		MemoryMB:              max(spec.MemoryMiB, 512),
 		ChangeTrackingEnabled: types.NewBool(spec.Tracking),
 		DeviceChange:          changes,
-	}, pool, nil)
-	if err != nil {
-		return err
-	}
-	info, err := task.WaitForResult(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("creating %s: %w", spec.Name, err)
-	}
-	base := l.model.Map().Get(info.Result.(types.ManagedObjectReference)).(*simulator.VirtualMachine)
-	vm, err := newVM(l, base, spec)
-	if err != nil {
-		return err
-	}
-	l.model.Map().Put(vm) // from now on calls reach our type
-	return nil
-}
-
-// controllerFor returns the controller of a kind, made when first wanted.
-func controllerFor(devices *object.VirtualDeviceList, kind string) (types.BaseVirtualController, error) {
-	var device types.BaseVirtualDevice
-	var err error
-	switch kind {
-	case "ide":
-		device, err = devices.CreateIDEController()
-	case "sata":
-		device, err = devices.CreateSATAController()
-	case "nvme":
-		device, err = devices.CreateNVMEController()
-	default:
-		device, err = devices.CreateSCSIController(kind)
-	}
+	}, pool, hosts[0])
 	if err != nil {
 		return nil, err
 	}
-	if have := devices.SelectByType(device); len(have) > 0 {
-		return have[0].(types.BaseVirtualController), nil
+	info, err := task.WaitForResult(ctx, nil)
+	if err != nil {
+		return nil, err
 	}
-	*devices = append(*devices, device)
-	return device.(types.BaseVirtualController), nil
+	return l.model.Map().Get(info.Result.(types.ManagedObjectReference)).(*simulator.VirtualMachine), nil
 }
 
 // localPath turns "[ds] dir/file" into a path on this machine.

@@ -2,12 +2,10 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/vmware/govmomi/object"
@@ -30,50 +28,77 @@ type VM struct {
 	current   *Snapshot
 	sid       int32
 	busy      *types.ManagedObjectReference // the task at work
+	ready     bool                          // made or restored: changes are kept from now on
 }
 
-func newVM(l *Lab, base *simulator.VirtualMachine, spec VMSpec) (*VM, error) {
+// newVM makes our VM of the simulator's: new by its spec, or as it was saved.
+func newVM(l *Lab, base *simulator.VirtualMachine, spec VMSpec, restored bool) (*VM, error) {
 	vm := &VM{VirtualMachine: base, lab: l, spec: spec, disks: map[int32]*disk{}}
 	vm.Capability.SnapshotOperationsSupported, vm.Capability.QuiescedSnapshotsSupported = true, true
 	// Left empty by the simulator; strict clients refuse an empty enumeration.
 	vm.Runtime.FaultToleranceState = types.VirtualMachineFaultToleranceStateNotConfigured
 	vm.Runtime.RecordReplayState = types.VirtualMachineRecordReplayStateInactive
+	if spec.Encrypted {
+		vm.Runtime.CryptoState = "unlocked"
+		vm.Config.KeyId = labKey
+	}
 	vm.Summary.Runtime = vm.Runtime
+	vm.Summary.Config.TpmPresent = types.NewBool(spec.VTPM)
+	vm.Summary.Config.Annotation = spec.Annotation
 	if n, err := strconv.Atoi(strings.TrimPrefix(vm.Config.Version, "vmx-")); err == nil && n < 7 {
 		vm.Capability.ChangeTrackingSupported = false
 	}
-	if err := vm.adopt(spec.Disks); err != nil {
-		return nil, err
-	}
-	vm.stun()
 	ctx := l.context()
-	if spec.PoweredOn {
-		vm.setPower(ctx, types.VirtualMachinePowerStatePoweredOn)
+	if restored {
+		if err := vm.restore(ctx); err != nil {
+			return nil, err
+		}
+	} else {
+		attach(vm.Config.Hardware.Device)
+		if err := vm.adopt(spec.Disks); err != nil {
+			return nil, err
+		}
+		vm.stun()
+		if spec.PoweredOn {
+			vm.setPower(ctx, types.VirtualMachinePowerStatePoweredOn)
+		}
 	}
+	vm.publishName(ctx)
 	vm.publishGuest(ctx)
 	vm.publishSnapshots(ctx)
-	return vm, nil
+	vm.ready = true
+	return vm, vm.trySave()
 }
 
-// adopt makes disks of devices that have none yet, and follows those that
-// grew. Specs, if given, belong to the new ones in order.
+// labKey is what encrypted VMs and disks are encrypted with.
+var labKey = &types.CryptoKeyId{KeyId: "lab-key", ProviderId: &types.KeyProviderId{Id: "lab-kms"}}
+
+// adopt makes disks of devices that have none yet, follows those that changed
+// and forgets those that are gone. Specs, if given, belong to the new ones in order.
 func (vm *VM) adopt(specs []DiskSpec) error {
+	present := map[int32]bool{}
 	for _, device := range object.VirtualDeviceList(vm.Config.Hardware.Device).SelectByType((*types.VirtualDisk)(nil)) {
 		v := device.(*types.VirtualDisk)
+		present[v.Key] = true
 		d := vm.disks[v.Key]
 		if d == nil {
-			b := v.Backing.(*types.VirtualDiskFlatVer2BackingInfo)
-			k := &link{name: b.FileName, file: extentName(vm.lab.localPath(b.FileName))}
-			var spec DiskSpec
+			name := v.Backing.(types.BaseVirtualDeviceFileBackingInfo).GetVirtualDeviceFileBackingInfo().FileName
+			k := &link{name: name, file: extentName(vm.lab.localPath(name))}
+			d = &disk{key: v.Key, lab: vm.lab, live: k, links: []*link{k}}
 			if len(specs) > 0 {
-				spec, specs = specs[0], specs[1:]
+				d.spec, specs = specs[0], specs[1:]
 			}
-			d = &disk{key: v.Key, lab: vm.lab, live: k, links: []*link{k}, never: spec.NoTracking, outside: strings.HasPrefix(b.DiskMode, "independent")}
 			v.DiskObjectId = fmt.Sprintf("%s-%d", strings.TrimPrefix(vm.Self.Value, "vm-"), v.Key)
 			vm.disks[v.Key] = d
-			if err := fill(k.file, spec.File); err != nil {
+			if err := fill(k.file, d.spec.File); err != nil {
 				return err
 			}
+			d.follow(v.Backing)
+			if d.spec.Encrypted {
+				d.like.KeyId = labKey
+			}
+		} else {
+			d.follow(v.Backing)
 		}
 		if d.capacity != v.CapacityInBytes {
 			d.capacity = v.CapacityInBytes
@@ -81,6 +106,9 @@ func (vm *VM) adopt(specs []DiskSpec) error {
 				return err
 			}
 		}
+	}
+	if len(vm.snapshots) == 0 {
+		maps.DeleteFunc(vm.disks, func(key int32, _ *disk) bool { return !present[key] })
 	}
 	return nil
 }
@@ -146,9 +174,7 @@ func (vm *VM) follow(ctx *simulator.Context, task types.ManagedObjectReference) 
 	if t.Wait(); t.Info.Error != nil {
 		return t.Info.Error.Fault
 	}
-	assign(ctx, vm, "config.name", vm.Name)
-	assign(ctx, vm, "summary.config.name", vm.Name)
-	assign(ctx, vm, "summary.config.annotation", vm.Config.Annotation)
+	vm.publishName(ctx)
 	if err := vm.adopt(nil); err != nil {
 		return &types.FileFault{File: vm.Config.Files.VmPathName, VimFault: because(err)}
 	}
@@ -157,198 +183,4 @@ func (vm *VM) follow(ctx *simulator.Context, task types.ManagedObjectReference) 
 	}
 	vm.publishDisks(ctx)
 	return nil
-}
-
-// PowerOnVMTask starts the VM.
-func (vm *VM) PowerOnVMTask(ctx *simulator.Context, req *types.PowerOnVM_Task) soap.HasFault {
-	ref := vm.task(ctx, "PowerOnVM", "VirtualMachine.powerOn", func() (types.AnyType, types.BaseMethodFault) {
-		return nil, vm.power(ctx, types.VirtualMachinePowerStatePoweredOn)
-	})
-	return &methods.PowerOnVM_TaskBody{Res: &types.PowerOnVM_TaskResponse{Returnval: ref}}
-}
-
-// PowerOffVMTask pulls the plug.
-func (vm *VM) PowerOffVMTask(ctx *simulator.Context, req *types.PowerOffVM_Task) soap.HasFault {
-	ref := vm.task(ctx, "PowerOffVM", "VirtualMachine.powerOff", func() (types.AnyType, types.BaseMethodFault) {
-		return nil, vm.power(ctx, types.VirtualMachinePowerStatePoweredOff)
-	})
-	return &methods.PowerOffVM_TaskBody{Res: &types.PowerOffVM_TaskResponse{Returnval: ref}}
-}
-
-// ShutdownGuest asks VMware Tools, if they run; the guest takes its time.
-func (vm *VM) ShutdownGuest(ctx *simulator.Context, req *types.ShutdownGuest) soap.HasFault {
-	body := &methods.ShutdownGuestBody{}
-	switch {
-	case !vm.on():
-		body.Fault_ = simulator.Fault("", &types.InvalidPowerState{
-			RequestedState: types.VirtualMachinePowerStatePoweredOff, ExistingState: vm.Runtime.PowerState,
-		})
-	case vm.spec.Tools != "running":
-		body.Fault_ = simulator.Fault("Cannot complete operation because VMware Tools is not running in this virtual machine.", &types.ToolsUnavailable{})
-	default:
-		if wait := vm.spec.ShutdownSeconds; wait >= 0 {
-			time.AfterFunc(time.Duration(wait*float64(time.Second)), func() {
-				ctx := vm.lab.context()
-				ctx.WithLock(vm, func() { _ = vm.power(ctx, types.VirtualMachinePowerStatePoweredOff) })
-			})
-		}
-		body.Res = &types.ShutdownGuestResponse{}
-	}
-	return body
-}
-
-// MountToolsInstaller and UnmountToolsInstaller only keep the books.
-func (vm *VM) MountToolsInstaller(ctx *simulator.Context, req *types.MountToolsInstaller) soap.HasFault {
-	assign(ctx, vm, "runtime.toolsInstallerMounted", true)
-	return &methods.MountToolsInstallerBody{Res: &types.MountToolsInstallerResponse{}}
-}
-
-func (vm *VM) UnmountToolsInstaller(ctx *simulator.Context, req *types.UnmountToolsInstaller) soap.HasFault {
-	assign(ctx, vm, "runtime.toolsInstallerMounted", false)
-	return &methods.UnmountToolsInstallerBody{Res: &types.UnmountToolsInstallerResponse{}}
-}
-
-func (vm *VM) power(ctx *simulator.Context, state types.VirtualMachinePowerState) types.BaseMethodFault {
-	if vm.Runtime.PowerState == state {
-		return &types.InvalidPowerState{RequestedState: state, ExistingState: state}
-	}
-	vm.setPower(ctx, state)
-	return nil
-}
-
-func (vm *VM) setPower(ctx *simulator.Context, state types.VirtualMachinePowerState) {
-	if vm.Runtime.PowerState == state {
-		return
-	}
-	assign(ctx, vm, "runtime.powerState", state)
-	assign(ctx, vm, "summary.runtime.powerState", state)
-	host := ctx.Map.Get(*vm.Runtime.Host).(*simulator.HostSystem)
-	event := types.VmEvent{Event: types.Event{
-		Datacenter: &types.DatacenterEventArgument{EntityEventArgument: types.EntityEventArgument{Name: datacenter}},
-		Host:       &types.HostEventArgument{EntityEventArgument: types.EntityEventArgument{Name: host.Name}, Host: host.Self},
-		Vm:         &types.VmEventArgument{EntityEventArgument: types.EntityEventArgument{Name: vm.Name}, Vm: vm.Self},
-	}}
-	if vm.on() {
-		vm.publishBoot(ctx, time.Now())
-		post(ctx, &types.VmPoweredOnEvent{VmEvent: event})
-	} else {
-		vm.publishBoot(ctx, nil)
-		post(ctx, &types.VmPoweredOffEvent{VmEvent: event})
-	}
-	vm.stun()
-	vm.publishGuest(ctx)
-	vm.publishDisks(ctx)
-}
-
-// reboot is the guest starting again without the VM being off.
-func (vm *VM) reboot(ctx *simulator.Context) {
-	vm.publishBoot(ctx, time.Now())
-	vm.publishGuest(ctx)
-}
-
-// publishBoot shows when the guest started: a time.Time, or nil.
-func (vm *VM) publishBoot(ctx *simulator.Context, at any) {
-	assign(ctx, vm, "runtime.bootTime", at)
-	assign(ctx, vm, "summary.runtime.bootTime", at)
-}
-
-// publishGuest shows what Tools would report.
-func (vm *VM) publishGuest(ctx *simulator.Context) {
-	g := types.GuestInfo{
-		ToolsStatus: types.VirtualMachineToolsStatusToolsNotInstalled, ToolsVersion: "0", GuestState: "notRunning",
-		ToolsVersionStatus2: string(types.VirtualMachineToolsVersionStatusGuestToolsNotInstalled),
-		ToolsRunningStatus:  string(types.VirtualMachineToolsRunningStatusGuestToolsNotRunning),
-	}
-	if tools := or(vm.spec.Tools, "none"); tools != "none" {
-		g.ToolsStatus, g.ToolsVersion = types.VirtualMachineToolsStatusToolsNotRunning, "12352"
-		g.ToolsVersionStatus2 = string(types.VirtualMachineToolsVersionStatusGuestToolsUnmanaged)
-		g.ToolsInstallType = string(types.VirtualMachineToolsInstallTypeGuestToolsTypeOpenVMTools)
-		if vm.on() && tools == "running" {
-			g.ToolsStatus, g.GuestState = types.VirtualMachineToolsStatusToolsOk, "running"
-			g.ToolsRunningStatus = string(types.VirtualMachineToolsRunningStatusGuestToolsRunning)
-			g.GuestId, g.GuestFullName, g.HostName = vm.Config.GuestId, vm.Config.GuestFullName, or(vm.spec.HostName, vm.Name)
-			g.GuestFamily = string(types.VirtualMachineGuestOsFamilyLinuxGuest)
-			if strings.HasPrefix(strings.ToLower(vm.Config.GuestId), "win") {
-				g.GuestFamily = string(types.VirtualMachineGuestOsFamilyWindowsGuest)
-			}
-			for i, device := range object.VirtualDeviceList(vm.Config.Hardware.Device).SelectByType((*types.VirtualEthernetCard)(nil)) {
-				card := device.(types.BaseVirtualEthernetCard).GetVirtualEthernetCard()
-				nic := types.GuestNicInfo{MacAddress: card.MacAddress, DeviceConfigId: card.Key, Connected: true}
-				if i < len(vm.spec.NICs) {
-					nic.Network, nic.IpAddress = or(vm.spec.NICs[i].Network, "VM Network"), vm.spec.NICs[i].IPs
-				}
-				if g.IpAddress == "" && len(nic.IpAddress) > 0 {
-					g.IpAddress = nic.IpAddress[0]
-				}
-				g.Net = append(g.Net, nic)
-			}
-		}
-	}
-	assign(ctx, vm, "guest", g)
-	assign(ctx, vm, "summary.guest", types.VirtualMachineGuestSummary{
-		GuestId: g.GuestId, GuestFullName: g.GuestFullName, ToolsStatus: g.ToolsStatus, HostName: g.HostName,
-		ToolsVersionStatus2: g.ToolsVersionStatus2, ToolsRunningStatus: g.ToolsRunningStatus, IpAddress: g.IpAddress,
-	})
-}
-
-// publishDisks shows the live links, with parents and changeIds, in the
-// configuration, in layoutEx, and to the mock VDDK library under @vms.
-func (vm *VM) publishDisks(ctx *simulator.Context) {
-	assign(ctx, vm, "config.hardware.device", withBackings(vm.Config.Hardware.Device, func(key int32) (*link, string) {
-		if d := vm.disks[key]; d != nil {
-			return d.live, d.track.changeID()
-		}
-		return nil, ""
-	}))
-	layout := *vm.LayoutEx
-	layout.File = slices.Clone(layout.File)
-	vm.LayoutEx = &layout
-	vm.RefreshStorageInfo(ctx, nil)
-	vm.LayoutEx.File = slices.DeleteFunc(vm.LayoutEx.File, func(f types.VirtualMachineFileLayoutExFileInfo) bool {
-		return private(f.Name)
-	})
-
-	var names []string
-	storage := types.VirtualMachineStorageSummary{Timestamp: time.Now()}
-	for _, d := range vm.disks {
-		for _, k := range d.links {
-			names = append(names, k.name)
-			if st, err := os.Stat(k.file); err == nil {
-				storage.Committed += st.Sys().(*syscall.Stat_t).Blocks * 512
-			}
-		}
-		storage.Uncommitted += d.capacity
-	}
-	storage.Uncommitted, storage.Unshared = max(0, storage.Uncommitted-storage.Committed), storage.Committed
-	assign(ctx, vm, "summary.storage", storage)
-	slices.Sort(names)
-	_ = os.WriteFile(filepath.Join(vm.lab.root, "@vms", vm.Self.Value), []byte(strings.Join(names, "\n")+"\n"), 0o644)
-}
-
-// withBackings returns devices in which every disk has the backing of the
-// link that of gives for its key.
-func withBackings(devices []types.BaseVirtualDevice, of func(key int32) (*link, string)) []types.BaseVirtualDevice {
-	devices = slices.Clone(devices)
-	for i := range devices {
-		v, ok := devices[i].(*types.VirtualDisk)
-		if !ok {
-			continue
-		}
-		k, changeID := of(v.Key)
-		if k == nil {
-			continue
-		}
-		disk := *v
-		disk.Backing = backing(*v.Backing.(*types.VirtualDiskFlatVer2BackingInfo), k, changeID)
-		devices[i] = &disk
-	}
-	return devices
-}
-
-func backing(b types.VirtualDiskFlatVer2BackingInfo, k *link, changeID string) *types.VirtualDiskFlatVer2BackingInfo {
-	b.FileName, b.ChangeId, b.Parent = k.name, changeID, nil
-	if k.parent != nil {
-		b.Parent = backing(b, k.parent, "")
-	}
-	return &b
 }

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"time"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/methods"
+	"github.com/vmware/govmomi/vim25/soap"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// PowerOnVMTask starts the VM.
+func (vm *VM) PowerOnVMTask(ctx *simulator.Context, req *types.PowerOnVM_Task) soap.HasFault {
+	ref := vm.task(ctx, "PowerOnVM", "VirtualMachine.powerOn", func() (types.AnyType, types.BaseMethodFault) {
+		return nil, vm.power(ctx, types.VirtualMachinePowerStatePoweredOn)
+	})
+	return &methods.PowerOnVM_TaskBody{Res: &types.PowerOnVM_TaskResponse{Returnval: ref}}
+}
+
+// PowerOffVMTask pulls the plug.
+func (vm *VM) PowerOffVMTask(ctx *simulator.Context, req *types.PowerOffVM_Task) soap.HasFault {
+	ref := vm.task(ctx, "PowerOffVM", "VirtualMachine.powerOff", func() (types.AnyType, types.BaseMethodFault) {
+		return nil, vm.power(ctx, types.VirtualMachinePowerStatePoweredOff)
+	})
+	return &methods.PowerOffVM_TaskBody{Res: &types.PowerOffVM_TaskResponse{Returnval: ref}}
+}
+
+// ShutdownGuest asks VMware Tools, if they run; the guest takes its time.
+func (vm *VM) ShutdownGuest(ctx *simulator.Context, req *types.ShutdownGuest) soap.HasFault {
+	body := &methods.ShutdownGuestBody{}
+	switch {
+	case !vm.on():
+		body.Fault_ = simulator.Fault("", &types.InvalidPowerState{
+			RequestedState: types.VirtualMachinePowerStatePoweredOff, ExistingState: vm.Runtime.PowerState,
+		})
+	case vm.spec.Tools != "running":
+		body.Fault_ = simulator.Fault("Cannot complete operation because VMware Tools is not running in this virtual machine.", &types.ToolsUnavailable{})
+	default:
+		if wait := vm.spec.ShutdownSeconds; wait >= 0 {
+			time.AfterFunc(time.Duration(wait*float64(time.Second)), func() {
+				ctx := vm.lab.context()
+				ctx.WithLock(vm, func() { _ = vm.power(ctx, types.VirtualMachinePowerStatePoweredOff) })
+			})
+		}
+		body.Res = &types.ShutdownGuestResponse{}
+	}
+	return body
+}
+
+// MountToolsInstaller and UnmountToolsInstaller only keep the books.
+func (vm *VM) MountToolsInstaller(ctx *simulator.Context, req *types.MountToolsInstaller) soap.HasFault {
+	assign(ctx, vm, "runtime.toolsInstallerMounted", true)
+	return &methods.MountToolsInstallerBody{Res: &types.MountToolsInstallerResponse{}}
+}
+
+func (vm *VM) UnmountToolsInstaller(ctx *simulator.Context, req *types.UnmountToolsInstaller) soap.HasFault {
+	assign(ctx, vm, "runtime.toolsInstallerMounted", false)
+	return &methods.UnmountToolsInstallerBody{Res: &types.UnmountToolsInstallerResponse{}}
+}
+
+func (vm *VM) power(ctx *simulator.Context, state types.VirtualMachinePowerState) types.BaseMethodFault {
+	if vm.Runtime.PowerState == state {
+		return &types.InvalidPowerState{RequestedState: state, ExistingState: state}
+	}
+	vm.setPower(ctx, state)
+	return nil
+}
+
+func (vm *VM) setPower(ctx *simulator.Context, state types.VirtualMachinePowerState) {
+	if vm.Runtime.PowerState == state {
+		return
+	}
+	assign(ctx, vm, "runtime.powerState", state)
+	assign(ctx, vm, "summary.runtime.powerState", state)
+	host := ctx.Map.Get(*vm.Runtime.Host).(*simulator.HostSystem)
+	event := types.VmEvent{Event: types.Event{
+		Datacenter: &types.DatacenterEventArgument{EntityEventArgument: types.EntityEventArgument{Name: datacenter}},
+		Host:       &types.HostEventArgument{EntityEventArgument: types.EntityEventArgument{Name: host.Name}, Host: host.Self},
+		Vm:         &types.VmEventArgument{EntityEventArgument: types.EntityEventArgument{Name: vm.Name}, Vm: vm.Self},
+	}}
+	if vm.on() {
+		vm.publishBoot(ctx, time.Now())
+		post(ctx, &types.VmPoweredOnEvent{VmEvent: event})
+	} else {
+		vm.publishBoot(ctx, nil)
+		post(ctx, &types.VmPoweredOffEvent{VmEvent: event})
+	}
+	vm.stun()
+	vm.publishGuest(ctx)
+	vm.publishDisks(ctx)
+}
+
+// reboot is the guest starting again without the VM being off.
+func (vm *VM) reboot(ctx *simulator.Context) {
+	vm.publishBoot(ctx, time.Now())
+	vm.publishGuest(ctx)
+}
