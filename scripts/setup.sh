@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# setup.sh - makes everything that `npm run demo`, `npm run lab` and `npm test` need; does nothing where all is there.
+# setup.sh [COMMAND...] - makes everything that `npm run demo`, `npm run lab` and `npm test` need, does nothing where all
+# is there, and then becomes COMMAND (by exec: signals that npm passes on must reach it, and no shell may stay between).
 #
 # Results lie in the cache folder ($SUREFIRE_CACHE, else ~/.cache/surefire), logs in its logs/. All words on stderr.
 # temporal.path and nbdkit.path in the cache folder name the programs to use, one line each.
@@ -34,9 +35,20 @@ step() {
   shift 3
   begin=$(now_ms) did=1
   say "  ... $what"
-  if ! "$@" >"$log" 2>&1 </dev/null; then fail "$what" "$log" "$next"; fi
+  set -m # a process group of its own, so that nothing of it stays when we are stopped
+  "$@" >"$log" 2>&1 </dev/null 8>&- &
+  job=$!
+  set +m
+  wait "$job" || { job=''; fail "$what" "$log" "$next"; }
+  job=''
   say "      done in $(since "$begin")${temporal_building:+   (Temporal server: building for $(since "$started"))}"
 }
+
+job='' temporal_pid=''
+stop_jobs() { for pid in $job $temporal_pid; do kill -- "-$pid" 2>/dev/null || true; done; }
+trap stop_jobs EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
 
 # --- one set-up at a time for one cache folder
 exec 8>"$cache/setup.lock"
@@ -46,21 +58,17 @@ if ! flock -n 8; then
 fi
 
 # --- 1. The longest first, beside the others: a Temporal server
-temporal_building='' temporal_pid=''
+temporal_building=''
 start_temporal() {
   if [ ! -x "$cache/temporal-1.8.2/temporal" ] && command -v go >/dev/null && ! command -v temporal >/dev/null; then
     temporal_building=yes did=1
     say "  ... a Temporal server is built from source beside the other steps: some ten minutes on 2 cores, this first time only"
   fi
-  set -m # a process group of its own, so that nothing of it stays when we stop
+  set -m
   scripts/temporal/get-temporal.sh "$cache" >"$logs/temporal.out" 2>"$logs/temporal.log" 8>&- </dev/null &
   temporal_pid=$!
   set +m
 }
-stop_temporal() { [ -z "$temporal_pid" ] || kill -- "-$temporal_pid" 2>/dev/null || true; }
-trap stop_temporal EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
 if command -v go >/dev/null || command -v temporal >/dev/null || [ -d node_modules/@temporalio/worker ]; then start_temporal; fi
 
 # --- 2. Packages of the distribution
@@ -158,3 +166,7 @@ fi
 temporal_pid=
 cp "$logs/temporal.out" "$cache/temporal.path"
 say "Set-up: $([ $did = 1 ] && echo complete || echo "nothing to do"), $(since "$started"). Temporal server: $(tail -n 1 "$logs/temporal.log")."
+if [ $# -gt 0 ]; then
+  exec 8>&-
+  exec "$@"
+fi

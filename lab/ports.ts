@@ -1,0 +1,14 @@
+import { createServer } from 'node:net';
+
+/**
+ * The port of an earlier run where it is free on 127.0.0.1, else 0 (any): a lab that starts again is then found under
+ * its old addresses, and two labs never quarrel.
+ */
+export async function portToUse(earlier: number | undefined): Promise<number> {
+  if (earlier === undefined) return 0;
+  return new Promise((resolve) => {
+    const probe = createServer();
+    probe.once('error', () => resolve(0));
+    probe.listen(earlier, '127.0.0.1', () => probe.close(() => resolve(earlier)));
+  });
+}
