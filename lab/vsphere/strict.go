@@ -156,15 +156,8 @@ func (p *parser) value(start xml.StartElement, declared reflect.Type) error {
 
 // complex checks children against the type's sequence.
 func (p *parser) complex(start xml.StartElement, kind reflect.Type) error {
-	all, at, seen := elementsOf(kind), 0, false
-	missing := func(until int) error {
-		for i := at; i < until; i++ {
-			if all[i].required && !(i == at && seen) {
-				return fmt.Errorf("Required property %s is missing from data object of type %s", all[i].name, schemaName(kind))
-			}
-		}
-		return nil
-	}
+	all, at := elementsOf(kind), -1 // the place of the last child
+	seen := map[int]bool{}
 	for {
 		token, err := p.Token()
 		if err != nil {
@@ -176,7 +169,12 @@ func (p *parser) complex(start xml.StartElement, kind reflect.Type) error {
 				return fmt.Errorf("text %q inside <%s>", token, start.Name.Local)
 			}
 		case xml.EndElement:
-			return missing(len(all))
+			for i, e := range all {
+				if e.required && !seen[i] {
+					return fmt.Errorf("Required property %s is missing from data object of type %s", e.name, schemaName(kind))
+				}
+			}
+			return nil
 		case xml.StartElement:
 			name := token.Name.Local
 			place := slices.IndexFunc(all, func(e element) bool { return e.name == name })
@@ -185,19 +183,14 @@ func (p *parser) complex(start xml.StartElement, kind reflect.Type) error {
 				return fmt.Errorf("Unexpected element tag %q seen in data object of type %s", name, schemaName(kind))
 			case token.Name.Space != vimNamespace:
 				return fmt.Errorf("namespace of <%s> is %q instead of %q", name, token.Name.Space, vimNamespace)
-			case place < at, place == at && seen && !all[at].many:
+			case place < at, place == at && !all[at].many:
 				expecting := "/" + start.Name.Local
-				if next := at + 1; next < len(all) {
-					expecting = all[next].name
+				if at+1 < len(all) {
+					expecting = all[at+1].name
 				}
 				return fmt.Errorf("Got <%s> tag when expecting <%s> in data object of type %s", name, expecting, schemaName(kind))
 			}
-			if place > at {
-				if err := missing(place); err != nil {
-					return err
-				}
-			}
-			at, seen = place, true
+			at, seen[place] = place, true
 			if err := p.value(token, all[place].kind); err != nil {
 				return err
 			}
