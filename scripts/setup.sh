@@ -138,7 +138,7 @@ else
   fi
 fi
 echo "$nbdkit_path" >"$cache/nbdkit.path"
-vsphere_stamp=$(cat lab/vsphere/*.go lab/vsphere/go.* lab/vsphere/*/*.go lab/vsphere/build.sh 2>/dev/null | sha256sum)
+vsphere_stamp=$(find lab/vsphere -type f -not -name '*_test.go' \( -name '*.go' -o -name 'go.*' -o -name build.sh \) -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum)
 if [ ! -x "$cache/bin/lab-vsphere" ] || [ ! -x "$cache/bin/govc" ] || [ "$(cat "$cache/bin/.vsphere.sources" 2>/dev/null)" != "$vsphere_stamp" ]; then
   step lab-vsphere "compiling the simulated vCenter and govc (Go)" "$lab_next It needs Go 1.25 or newer." lab/vsphere/build.sh "$cache"
   echo "$vsphere_stamp" >"$cache/bin/.vsphere.sources"
