@@ -26,7 +26,7 @@ export interface SurefireClient {
    */
   send<N extends MessageName>(name: N, migrationId: string, argument: MessageArguments[N]): Promise<Accepted>;
   /** Newest first, one row for each VM. */
-  list(filter?: { vm?: string }): Promise<MigrationRow[]>;
+  list(): Promise<MigrationRow[]>;
   /** Asks for the orderly end: everything made is undone, the run ends as Aborted. Needs no worker to be heard. */
   cancel(migrationId: string, word: Word): Promise<void>;
   /** Waits for the end, however long. */

@@ -24,7 +24,7 @@ export type { Ending, MigrationRow, MigrationView, PendingStep } from './client-
 const WORKFLOW_TYPE = 'migrateVm';
 
 /** A query answers from memory; a worker that must replay a long history first needs seconds. */
-const QUERY_MS = 15_000;
+const QUERY_MS = 8000;
 /** An update waits for evidence, which looks at both sides. */
 const UPDATE_MS = 60_000;
 const CALL_MS = 15_000;
@@ -138,11 +138,10 @@ class TemporalClient implements SurefireClient {
     }
   }
 
-  async list(filter: { vm?: string } = {}): Promise<MigrationRow[]> {
-    const byName = filter.vm === undefined ? '' : ` AND ${ATTRIBUTES.sourceVm.name} = ${quoted(filter.vm)}`;
+  async list(): Promise<MigrationRow[]> {
     return this.#call('Listing migrations', async () => {
       const newest = new Map<string, MigrationRow>();
-      for await (const info of this.#client.workflow.list({ query: `WorkflowType = "${WORKFLOW_TYPE}"${byName}` })) {
+      for await (const info of this.#client.workflow.list({ query: `WorkflowType = "${WORKFLOW_TYPE}"` })) {
         const row = rowOf(info);
         const seen = newest.get(row.migrationId);
         if (seen === undefined || seen.startedAt < row.startedAt) newest.set(row.migrationId, row);
@@ -235,8 +234,4 @@ class TemporalClient implements SurefireClient {
       throw clientFailure(error, what, this.#address);
     }
   }
-}
-
-function quoted(text: string): string {
-  return `"${text.replace(/[\\"]/g, '\\$&')}"`;
 }
