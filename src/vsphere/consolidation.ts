@@ -1,7 +1,7 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { failure } from '../shared/errors.js';
 import { explained, isFault, runTask, settleVm, vmRef, type Context } from './operations.js';
 import { readObject } from './properties.js';
+import { pause } from './tasks.js';
 import type { TaskWait } from './types.js';
 
 /** See `Vsphere.waitForConsolidation`. Between attempts it waits longer each time, ten seconds at most. */
@@ -20,7 +20,7 @@ export async function waitForConsolidation(
         if (!isFault(error, 'FileLocked', 'TaskInProgress')) throw error;
         if (attempt >= attempts) throw blocked(vmMoRef, error.type, attempt);
         const pauseMs = Math.min(context.pollMs * 2 ** attempt, 10_000);
-        await sleep(pauseMs, undefined, input.signal ? { signal: input.signal } : {});
+        await pause(pauseMs, input.signal);
       }
     }
   });

@@ -74,7 +74,8 @@ const MEANING: Record<string, { type: FailureType; next: string }> = {
 export function failureFromFault(what: string, fault: VimFault): Error {
   const meaning = MEANING[fault.type];
   const extra = Object.entries(fault.fields).map(([name, value]) => `${name} ${value}`);
-  const why = [fault.type, ...extra].join(', ') + (fault.message ? `: ${fault.message}` : '');
+  const text = fault.message ? `: ${fault.message.trim().replace(/\.$/, '')}` : '';
+  const why = `${[fault.type, ...extra].join(', ')}${text}.`;
   return failure(
     meaning?.type ?? 'SourceTaskFailed',
     { what, why: `The server says ${why}`, next: meaning?.next ?? 'see the task in the vSphere client.' },

@@ -1,3 +1,4 @@
+import type { ClientRequest } from 'node:http';
 import https from 'node:https';
 import type { Trust } from './certificates.js';
 
@@ -35,7 +36,7 @@ export function createHttpClient(trust: Trust, onCookie: (cookie: string) => voi
         });
       });
       request.setTimeout(timeoutMs, () => request.destroy(new Error(`no answer within ${timeoutMs / 1000} s`)));
-      request.on('error', (error) => callback(error));
+      request.on('error', (error) => callback(Object.assign(error, { staleConnection: isStale(request, error) })));
       request.end(data ?? undefined);
     },
     /** Ends idle and busy connections. */
@@ -43,4 +44,9 @@ export function createHttpClient(trust: Trust, onCookie: (cookie: string) => voi
       agent.destroy();
     },
   };
+}
+
+// The server may close an idle connection in the moment we use it again: then it has not read the request.
+function isStale(request: ClientRequest, error: NodeJS.ErrnoException): boolean {
+  return request.reusedSocket && (error.code === 'ECONNRESET' || error.code === 'EPIPE');
 }

@@ -1,20 +1,12 @@
 import soap from 'soap';
-import { failure } from '../shared/errors.js';
-import {
-  addressOf,
-  certificateChanged,
-  connectionFailed,
-  fetchCertificate,
-  sameFingerprint,
-  trustFor,
-  type Trust,
-} from './certificates.js';
+import { addressOf, trustFor, type Trust } from './certificates.js';
 import { failureFromFault, faultFromLocalized, faultOf, VimFault } from './faults.js';
 import { resultOf } from './fields.js';
 import { createHttpClient } from './http-client.js';
 import { normaliseField } from './normalise.js';
 import { buildRequest, moRef, type MoRef } from './requests.js';
 import type { OperationName } from './schema.js';
+import { explainConnection, redact, wrongPassword } from './session-errors.js';
 import type { VsphereOptions } from './types.js';
 import type { ServiceContent, RetrieveResult } from './wire.js';
 import { buildWsdl } from './wsdl.js';
@@ -90,10 +82,16 @@ export function createSession(options: VsphereOptions & { url: string }): Sessio
     const method = (client as unknown as Record<string, SoapMethod>)[`${operation}Async`];
     if (!method) throw new Error(`no operation ${operation}`);
     let answer: { returnval?: unknown } | null;
-    try {
-      [answer] = await method(request, {}, headers);
-    } catch (error) {
-      throw faultOf(error) ?? (await explain(error));
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        [answer] = await method(request, {}, headers);
+        break;
+      } catch (error) {
+        // Most likely the server never saw the request, yet a task must not be issued on "most likely".
+        const { staleConnection } = error as { staleConnection?: boolean };
+        if (staleConnection && attempt === 1 && !operation.endsWith('_Task')) continue;
+        throw faultOf(error) ?? (await explainConnection(error, options));
+      }
     }
     const result = resultOf(operation);
     const value = result ? normaliseField(result, answer?.returnval) : undefined;
@@ -119,7 +117,8 @@ export function createSession(options: VsphereOptions & { url: string }): Sessio
       } catch (error) {
         if (!(error instanceof VimFault)) throw error;
         if (error.type === 'InvalidLogin') throw (refused = wrongPassword(options));
-        throw failureFromFault(`Logging in to ${addressOf(options.url).hostname} failed.`, error);
+        const fault = new VimFault(error.type, redact(error.message, options));
+        throw failureFromFault(`Logging in to ${addressOf(options.url).hostname} failed.`, fault);
       }
     })().catch((error: unknown) => {
       login = undefined;
@@ -144,21 +143,6 @@ export function createSession(options: VsphereOptions & { url: string }): Sessio
   // Several calls may hear of the same expiry: only the first one ends the session they all used.
   function forget(stale: string): void {
     if (cookie === stale) login = undefined;
-  }
-
-  /** An error of the connection, said in our words; the request's text (it may hold the password) is never in it. */
-  async function explain(error: unknown): Promise<Error> {
-    const code = (error as NodeJS.ErrnoException).code ?? '';
-    const status = (error as { response?: { status?: number } }).response?.status;
-    if (/CERT|SIGNATURE|ISSUER|SELF_SIGNED|ALTNAME/.test(code) || /pinned/.test((error as Error).message)) {
-      const presented = await fetchCertificate(options.url);
-      const pinned = options.fingerprintSha256;
-      if (pinned !== undefined && !sameFingerprint(pinned, presented.fingerprintSha256)) {
-        return certificateChanged(options.url, pinned, presented);
-      }
-      return untrusted(options.url, code, presented.fingerprintSha256);
-    }
-    return connectionFailed(options.url, status ? `HTTP status ${status}` : redact((error as Error).message, options));
   }
 
   const keepAliveMs = options.keepAliveMs ?? 300_000;
@@ -210,35 +194,4 @@ export function soapActionFor(apiVersion: string): string {
   const [major = 0, minor = 0] = apiVersion.split('.').map(Number);
   const known = major >= 7 ? '7.0' : major === 6 && minor >= 7 ? '6.7' : major === 6 && minor >= 5 ? '6.5' : '6.0';
   return `urn:vim25/${known}`;
-}
-
-function redact(text: string, { password }: VsphereOptions): string {
-  const clean = text.replace(/vmware_soap_session=\S+/g, 'vmware_soap_session=***');
-  return password === '' ? clean : clean.replaceAll(password, '***');
-}
-
-function wrongPassword({ url, username }: VsphereOptions): Error {
-  const { hostname } = addressOf(url);
-  return failure(
-    'AuthenticationFailed',
-    {
-      what: `${hostname} refuses the login of "${username}".`,
-      why: 'User name or password is wrong, or the account is locked. It was tried once and is not tried again.',
-      next: 'correct the password, then restart this process.',
-    },
-    { host: hostname, username },
-  );
-}
-
-function untrusted(url: string, code: string, fingerprint: string): Error {
-  const { hostname, port } = addressOf(url);
-  return failure(
-    'CertificateUntrusted',
-    {
-      what: `The certificate of ${hostname}:${port} is not trusted.`,
-      why: `Checking it ended with ${code}; its SHA-256 fingerprint is ${fingerprint}.`,
-      next: 'compare the fingerprint with the server, then pin it in the configuration, or name the CA file.',
-    },
-    { host: hostname, port, presented: fingerprint },
-  );
 }

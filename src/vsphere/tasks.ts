@@ -28,7 +28,7 @@ export async function waitForTask(session: Session, task: MoRef, wait: TaskWait,
     });
     if (info.state === 'success') return info.result;
     if (info.state === 'error') throw faultFromLocalized(info.error);
-    await sleep(delayMs, undefined, wait.signal ? { signal: wait.signal } : {});
+    await pause(delayMs, wait.signal);
     delayMs = Math.min(delayMs * 2, pollMs);
   }
 }
@@ -70,4 +70,9 @@ async function waitQuietly(session: Session, task: MoRef, wait: TaskWait, pollMs
   } catch (error) {
     if (!(error instanceof VimFault)) throw error;
   }
+}
+
+/** Waits; when the signal says stop, throws the signal's own reason (Temporal's cancellation, not an AbortError). */
+export async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  await sleep(ms, undefined, signal ? { signal } : {}).catch(() => signal?.throwIfAborted());
 }

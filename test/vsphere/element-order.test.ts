@@ -1,5 +1,5 @@
 import https from 'node:https';
-import { XMLParser } from 'fast-xml-parser';
+import { XMLBuilder, XMLParser } from 'fast-xml-parser';
 import soap from 'soap';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { fieldsOf, isScalar, parametersOf, type Field } from '../../src/vsphere/fields.js';
@@ -135,13 +135,34 @@ describe('element order, as the server sees it', () => {
     expect(answer).not.toMatch(/InvalidRequest|when expecting|Unexpected element|is missing from/);
   });
 
-  it('a request with two elements exchanged is refused', async () => {
+  const several = operations.filter((operation) => parametersOf(operation).length > 1);
+
+  it.each(several)('%s, with its elements in reverse: refused', async (operation) => {
     const send = await createSender(empty);
-    const self = { type: 'VirtualMachine', value: 'vm-1' };
-    const args = { _this: self, name: 'a', description: 'b', memory: false, quiesce: false };
-    const xml = await send('CreateSnapshot_Task', buildRequest('CreateSnapshot_Task', args));
-    const exchanged = xml.replace(/(<\w+:name>.*?<\/\w+:name>)(<\w+:description>.*?<\/\w+:description>)/, '$2$1');
-    expect(exchanged).not.toBe(xml);
-    expect(await post(exchanged)).toMatch(/Got .*name.* tag when expecting/);
+    const xml = await send(operation, buildRequest(operation, sample(parametersOf(operation))));
+    expect(await post(reversed(xml))).toMatch(/InvalidRequest/);
+  });
+
+  it('says which element is out of place', async () => {
+    const send = await createSender(empty);
+    const args = { _this: { type: 'VirtualMachine', value: 'vm-1' }, name: 'a', description: 'b', memory: false };
+    const xml = await send('CreateSnapshot_Task', buildRequest('CreateSnapshot_Task', { ...args, quiesce: false }));
+    const moved = xml.replace(/(<(\w+:)?description>.*?)(<(\w+:)?memory>.*?<\/(\w+:)?memory>)/, '$3$1');
+    expect(moved).not.toBe(xml);
+    expect(await post(moved)).toMatch(/Got .*description.* tag when expecting/);
   });
 });
+
+/** The same request with the parameters of its operation turned round. */
+function reversed(xml: string): string {
+  const options = { preserveOrder: true, ignoreAttributes: false, parseTagValue: false };
+  const document = new XMLParser(options).parse(xml) as Node[];
+  const inside = (nodes: Node[], suffix: string): Node[] => {
+    const found = nodes.flatMap((node) => Object.entries(node).filter(([name]) => name.endsWith(suffix)));
+    return (found[0]?.[1] ?? []) as Node[];
+  };
+  const [call] = inside(inside(document, ':Envelope'), ':Body');
+  const parameters = Object.entries(call ?? {}).find(([name]) => name !== ':@')?.[1] as Node[];
+  parameters.reverse();
+  return new XMLBuilder(options).build(document);
+}

@@ -9,6 +9,8 @@ export interface TestLab extends RunningVsphere {
   admin: VsphereAdmin;
   /** A client of ours with the lab's credentials and pin; closed with the lab. */
   connect(changes?: Partial<VsphereOptions>): Vsphere;
+  /** Kills the process and starts it again at the same address, on the same state. */
+  restart(): Promise<void>;
   /** Ends clients and process, and removes the files. */
   end(): Promise<void>;
 }
@@ -16,7 +18,7 @@ export interface TestLab extends RunningVsphere {
 /** The lab's vCenter as a process of its own, over TLS on a port of 127.0.0.1. */
 export async function startTestLab(scenario: VsphereScenario): Promise<TestLab> {
   const stateDir = await mkdtemp(join(tmpdir(), 'surefire-vsphere-'));
-  const lab = await startVsphere({ stateDir, scenario });
+  let lab = await startVsphere({ stateDir, scenario });
   const clients: Vsphere[] = [];
   return {
     ...lab,
@@ -26,6 +28,10 @@ export async function startTestLab(scenario: VsphereScenario): Promise<TestLab> 
       const client = createVsphere({ url, username, password, fingerprintSha256, pollMs: 50, ...changes });
       clients.push(client);
       return client;
+    },
+    async restart() {
+      await lab.kill();
+      lab = await startVsphere({ stateDir, listen: new URL(lab.url).host, adminListen: new URL(lab.adminUrl).host });
     },
     async end() {
       await Promise.all(clients.map((client) => client.close()));

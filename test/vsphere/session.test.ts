@@ -133,6 +133,14 @@ describe('session', () => {
     expect((await errorOf(vsphere.listVms())).message).toContain('closed');
   });
 
+  it('goes on after the server was killed and started again', async () => {
+    const vsphere = lab.connect();
+    const before = await vsphere.listVms();
+    await lab.restart();
+    expect(await vsphere.listVms()).toEqual(before);
+    await lab.connect().listVms();
+  });
+
   it('[S57] [S59] names host and port when nobody listens there', async () => {
     const server = net.createServer();
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -145,6 +153,24 @@ describe('session', () => {
 
   it('[S72] finds no right lacking for the administrator', async () => {
     expect(await lab.connect().checkPrivileges()).toEqual([]);
+  });
+});
+
+describe('text that XML would misread', () => {
+  const password = `a&b<c>"d'é]]>`;
+  let lab: TestLab;
+  beforeAll(async () => {
+    lab = await startTestLab({ password, vms: [plainVm('R&D <1>')] });
+  });
+  afterAll(() => lab?.end());
+
+  it('arrives as it was written, in the password, in names and in descriptions', async () => {
+    const vsphere = lab.connect({ password });
+    const vmMoRef = await moRefOf(vsphere, 'R&D <1>');
+    const description = `Tom & Jerry's "<snapshot>" ü`;
+    await vsphere.ensureSnapshot({ vmMoRef, name: 'a < b', ownerId: 'x&y', description });
+    const [snapshot] = await vsphere.listSnapshots({ vmMoRef });
+    expect(snapshot).toMatchObject({ name: 'a < b', description: `${description} [x&y]` });
   });
 });
 
