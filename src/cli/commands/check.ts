@@ -37,9 +37,9 @@ export async function check(context: Context, options: CheckOptions, vm?: string
 }
 
 async function checkVm(context: Context, deps: Deps, options: CheckOptions, vm: string): Promise<Finding[]> {
-  const { runPreflight } = await import('../../activities/preflight.js');
+  const { checkMigration } = await import('../../activities/preflight.js');
   const { input } = await planMigration(context, options, vm);
-  const { findings } = await runPreflight(deps, { input });
+  const { findings } = await checkMigration(deps, input);
   return findings;
 }
 

@@ -1,0 +1,205 @@
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Connection } from '@temporalio/client';
+import { afterAll, afterEach, describe, expect, it } from 'vitest';
+import { connectClient } from '../../src/client.js';
+import { failureMessageOf, failureTypeOf } from '../../src/shared/index.js';
+import { findTemporal, startTemporal } from '../../src/cli/index.js';
+import { prepareNamespace } from '../../src/cli/up/prepare-namespace.js';
+import { supervise } from '../../src/cli/up/supervise.js';
+import { inputOf } from '../client/tiny-worker.js';
+import { makeFolder, runCli, spawnCli, startServer, waitFor } from './harness.js';
+
+const place = makeFolder();
+
+afterAll(() => place.remove());
+
+function alive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+interface Ready {
+  address: string;
+  webUrl: string;
+  temporalPid: number;
+  workers: { role: string; queue: string; pid: number }[];
+}
+
+describe('startTemporal', () => {
+  it('keeps ended migrations for 90 days, registers the attributes again without complaint, and stops cleanly', async () => {
+    const server = await startServer(place.folder);
+    await prepareNamespace(server.address, 'surefire', Date.now() + 10_000);
+    const connection = await Connection.connect({ address: server.address });
+    const { config } = await connection.workflowService.describeNamespace({ namespace: 'surefire' });
+    expect(Number(config?.workflowExecutionRetentionTtl?.seconds)).toBe(90 * 86_400);
+    await connection.close();
+    const client = await connectClient({ temporal: { ...server, namespace: 'surefire' } });
+    expect((await client.health('transfer.test')).missingAttributes).toEqual([]);
+    await client.close();
+    await server.stop();
+    expect(alive(server.pid)).toBe(false);
+  });
+
+  it('goes on where it was when started again on the same file', async () => {
+    const first = await startServer(place.folder);
+    const before = await connectClient({ temporal: { ...first, namespace: 'surefire' } });
+    const { migrationId } = await before.start(inputOf('kept'));
+    await before.close();
+    await first.stop();
+    const second = await startServer(place.folder);
+    const after = await connectClient({ temporal: { ...second, namespace: 'surefire' } });
+    expect((await after.list()).map((row) => row.migrationId)).toEqual([migrationId]);
+    await after.close();
+    await second.stop();
+  });
+
+  it('says that a port is taken before it starts anything', async () => {
+    const first = await startServer(place.folder);
+    const port = Number(first.address.split(':')[1]);
+    const second = startTemporal({
+      program: findTemporal(),
+      ...{ dbFile: join(place.folder, 'other.db'), logFile: join(place.folder, 'other.log') },
+      ...{ namespace: 'surefire', port, uiPort: 0 },
+    });
+    const error: unknown = await second.catch((reason: unknown) => reason);
+    expect(failureTypeOf(error)).toBe('TemporalUnreachable');
+    expect(failureMessageOf(error)).toContain(`Port ${port} of 127.0.0.1 cannot be used for Temporal (EADDRINUSE).`);
+    expect(existsSync(join(place.folder, 'other.log'))).toBe(false);
+    await first.stop();
+  });
+
+  it('quotes the server when it does not come up: the database is open elsewhere', async () => {
+    const first = await startServer(place.folder);
+    const error: unknown = await startServer(place.folder).catch((reason: unknown) => reason);
+    expect(failureTypeOf(error)).toBe('TemporalUnreachable');
+    expect(failureMessageOf(error)).toMatch(/database is locked/);
+    await first.stop();
+  });
+
+  it('refuses attributes that exist with another type', async () => {
+    const server = await startServer(place.folder);
+    const connection = await Connection.connect({ address: server.address });
+    await connection.workflowService.registerNamespace({
+      namespace: 'strange',
+      workflowExecutionRetentionPeriod: { seconds: { low: 86_400, high: 0, unsigned: false } as never },
+    });
+    const add = () =>
+      connection.operatorService.addSearchAttributes({ namespace: 'strange', searchAttributes: { MigrationStage: 3 } });
+    await waitFor(
+      () =>
+        add()
+          .then(() => true)
+          .catch(() => false),
+      15,
+    );
+    const error: unknown = await prepareNamespace(server.address, 'strange', Date.now() + 10_000).catch(
+      (e: unknown) => e,
+    );
+    expect(failureMessageOf(error)).toContain(
+      'Namespace strange has search attributes of another type: MigrationStage.',
+    );
+    await connection.close();
+    await server.stop();
+  });
+});
+
+describe('supervise', () => {
+  it('starts a process again that dies, saying how it died, and ends it for good when asked', async () => {
+    const script = join(place.folder, 'dies-once.cjs');
+    const mark = join(place.folder, 'died');
+    writeFileSync(
+      script,
+      `const fs = require('node:fs');
+if (!fs.existsSync(${JSON.stringify(mark)})) { fs.writeFileSync(${JSON.stringify(mark)}, ''); console.error('Error: no disk today\\n\\nNode.js'); process.exit(7); }
+setInterval(() => undefined, 1000);`,
+    );
+    const said: string[] = [];
+    const logFile = join(place.folder, 'dies.log');
+    const command = [process.execPath, script];
+    const worker = supervise({
+      name: 'test worker',
+      command,
+      env: {},
+      logFile,
+      say: (line) => said.push(line),
+      firstDelayMs: 10,
+    });
+    const first = worker.pid();
+    await waitFor(async () => worker.pid() !== first && alive(worker.pid()), 10);
+    expect(said).toHaveLength(1);
+    expect(said[0]).toContain('The test worker ended with code 7 after 0 s; it said: Error: no disk today');
+    await worker.stop();
+    expect(alive(worker.pid())).toBe(false);
+    expect(said).toHaveLength(1);
+  });
+});
+
+describe('surefire up', () => {
+  const running: ReturnType<typeof spawnCli>[] = [];
+  afterEach(async () => {
+    for (const process of running.splice(0)) {
+      process.kill('SIGTERM');
+      await process;
+    }
+  });
+
+  async function start(config: string) {
+    const up = spawnCli(['up', '--json', '--port', '0', '--ui-port', '0', '--config', config], { LAB_PASSWORD: 'x' });
+    running.push(up);
+    let out = '';
+    up.stdout.on('data', (chunk: Buffer) => (out += chunk.toString()));
+    await waitFor(async () => {
+      if (up.exitCode !== null) throw new Error(`up ended: ${(await up).stderr}`);
+      return out.includes('\n');
+    }, 90);
+    return { up, ready: JSON.parse(out) as Ready };
+  }
+
+  it('runs server, Web UI and both workers, starts a killed worker again, stops all of it on Ctrl-C and goes on later', async () => {
+    const own = makeFolder();
+    mkdirSync(join(own.folder, 'run'), { recursive: true });
+    const { up, ready } = await start(own.config);
+    expect(ready.workers.map(({ role, queue }) => [role, queue])).toEqual([
+      ['orchestrator', 'surefire'],
+      ['transfer', 'transfer.test'],
+    ]);
+    expect((await fetch(ready.webUrl)).status).toBe(200);
+    const { address, webUrl } = ready;
+    const env = { SUREFIRE_TEMPORAL_ADDRESS: address, SUREFIRE_TEMPORAL_WEB_URL: webUrl, SUREFIRE_CONFIG: own.config };
+    // No vCenter answers here, so a migration stays in its first stage.
+    const client = await connectClient({ temporal: { address, webUrl, namespace: 'surefire' } });
+    const { migrationId } = await client.start(inputOf('parked'));
+    await client.close();
+    let told = '';
+    up.stderr.on('data', (chunk: Buffer) => (told += chunk.toString()));
+    process.kill(ready.workers[1]!.pid, 'SIGKILL');
+    await waitFor(async () => told.includes('The transfer worker ended by SIGKILL'), 10);
+
+    up.kill('SIGINT');
+    expect((await up).exitCode).toBe(0);
+    for (const pid of [ready.temporalPid, ...ready.workers.map((worker) => worker.pid)]) expect(alive(pid)).toBe(false);
+    expect((await runCli(['status'], env)).exitCode).toBe(10);
+
+    const again = await start(own.config);
+    const second = { ...env, SUREFIRE_TEMPORAL_ADDRESS: again.ready.address };
+    const shown = await runCli(['status', migrationId, '--json'], second);
+    expect(JSON.parse(shown.stdout)).toMatchObject({ vm: 'parked', execution: 'RUNNING' });
+    own.remove();
+  });
+
+  it('leaves no process behind when it is killed hard', async () => {
+    const own = makeFolder();
+    const { up, ready } = await start(own.config);
+    up.kill('SIGKILL');
+    await up;
+    const pids = [ready.temporalPid, ...ready.workers.map((worker) => worker.pid)];
+    await waitFor(async () => pids.every((pid) => !alive(pid)), 20);
+    expect(readFileSync(join(own.folder, 'state', 'worker-transfer.log'), 'utf8')).not.toBe('');
+    own.remove();
+  });
+});
