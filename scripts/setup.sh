@@ -41,7 +41,9 @@ step() {
   set +m
   wait "$job" || { job=''; fail "$what" "$log" "$next"; }
   job=''
-  say "      done in $(since "$begin")${temporal_building:+   (Temporal server: building for $(since "$started"))}"
+  local beside=''
+  if [ -n "$temporal_building" ] && kill -0 "$temporal_pid" 2>/dev/null; then beside="   (Temporal server: building for $(since "$started"))"; fi
+  say "      done in $(since "$begin")$beside"
 }
 
 job='' temporal_pid=''
@@ -73,7 +75,7 @@ if command -v go >/dev/null || command -v temporal >/dev/null || [ -d node_modul
 
 # --- 2. Packages of the distribution
 packages=(nbdkit libnbd-bin qemu-utils qemu-system-x86 ovmf gcc libc6-dev mtools dosfstools e2fsprogs fdisk cpio kmod
-  syslinux syslinux-common systemd-boot-efi python3-venv curl)
+  syslinux syslinux-common systemd-boot-efi python3-venv)
 [ "$(uname -m)" = x86_64 ] || fail "this machine is $(uname -m)" /dev/null "the lab's guests and libraries are for x86_64; use such a machine."
 install_packages() {
   local as_root=()
@@ -105,7 +107,7 @@ if command -v dpkg-query >/dev/null; then
   fi
 else
   absent=()
-  for program in nbdkit nbdinfo qemu-img qemu-system-x86_64 gcc mcopy mkfs.vfat mke2fs debugfs sfdisk cpio depmod syslinux python3 curl; do
+  for program in nbdkit nbdinfo qemu-img qemu-system-x86_64 gcc mcopy mkfs.vfat mke2fs debugfs sfdisk cpio depmod syslinux python3; do
     command -v "$program" >/dev/null || absent+=("$program")
   done
   [ ${#absent[@]} = 0 ] || fail "this is not Debian, and these programs are missing: ${absent[*]}" /dev/null \
