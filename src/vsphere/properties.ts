@@ -3,7 +3,7 @@ import { moRef, type MoRef } from './requests.js';
 import type { Session } from './session.js';
 import type { RetrieveResult } from './wire.js';
 
-/** One object with the properties that are set. Unset ones are absent, and so are those the account may not read. */
+/** One object with the properties that are set; unset ones are absent. */
 export interface ReadObject {
   ref: MoRef;
   properties: Record<string, unknown>;
@@ -17,15 +17,13 @@ const PAGE_SIZE = 100;
 
 /**
  * Reads properties of the objects given.
- * @throws VimFault ManagedObjectNotFound when one of them is gone.
+ * @throws VimFault ManagedObjectNotFound when one of them is gone, NoPermission when the account may not read one of
+ * the properties: taking that for "unset" would hide disks or snapshots.
  */
 export async function readObjects(session: Session, refs: MoRef[], paths: Paths): Promise<ReadObject[]> {
   if (refs.length === 0) return [];
-  return retrieve(
-    session,
-    paths,
-    refs.map((obj) => ({ obj, skip: false })),
-  );
+  const objectSet = refs.map((obj) => ({ obj, skip: false }));
+  return retrieve(session, paths, objectSet, true);
 }
 
 /** Reads properties of one object. */
@@ -39,7 +37,11 @@ export async function readObject(
   return object.properties;
 }
 
-/** Reads properties of every object of the types named, wherever it is in the inventory. */
+/**
+ * Reads properties of every object of the types named, wherever it is in the inventory.
+ *
+ * What vanishes in the meantime or may not be read is left out, so that one VM does not hide all others.
+ */
 export async function readAll(session: Session, paths: Paths): Promise<ReadObject[]> {
   const { viewManager, rootFolder } = await session.content();
   const view = await session.call<MoRef>('CreateContainerView', viewManager ?? moRef('ViewManager', 'ViewManager'), {
@@ -49,14 +51,14 @@ export async function readAll(session: Session, paths: Paths): Promise<ReadObjec
   });
   try {
     const traversal = { $type: 'TraversalSpec', name: 'view', type: 'ContainerView', path: 'view', skip: false };
-    return await retrieve(session, paths, [{ obj: view, skip: true, selectSet: [traversal] }]);
+    return await retrieve(session, paths, [{ obj: view, skip: true, selectSet: [traversal] }], false);
   } finally {
     // The view dies with the session anyway.
     await session.call('DestroyView', view).catch(() => undefined);
   }
 }
 
-async function retrieve(session: Session, paths: Paths, objectSet: object[]): Promise<ReadObject[]> {
+async function retrieve(session: Session, paths: Paths, objectSet: object[], mustRead: boolean): Promise<ReadObject[]> {
   const collector = (await session.content()).propertyCollector;
   const propSet = Object.entries(paths).map(([type, pathSet]) => ({ type, all: false, pathSet: [...pathSet] }));
   const read: ReadObject[] = [];
@@ -67,16 +69,11 @@ async function retrieve(session: Session, paths: Paths, objectSet: object[]): Pr
   });
   for (;;) {
     for (const { obj, propSet: values, missingSet } of page?.objects ?? []) {
-      // A property we may not read is left out like an unset one; an object that vanished is not.
-      const gone = missingSet.map((entry) => faultFromLocalized(entry.fault)).find(isGone);
-      if (gone) throw gone;
+      const fault = missingSet[0] && faultFromLocalized(missingSet[0].fault);
+      if (fault && mustRead) throw fault;
       read.push({ ref: obj, properties: Object.fromEntries(values.map(({ name, val }) => [name, val])) });
     }
     if (page?.token === undefined) return read;
     page = await session.call<RetrieveResult>('ContinueRetrievePropertiesEx', collector, { token: page.token });
   }
-}
-
-function isGone(fault: VimFault): boolean {
-  return fault.type === 'ManagedObjectNotFound';
 }

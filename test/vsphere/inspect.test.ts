@@ -144,3 +144,19 @@ describe('inventory', () => {
     );
   });
 });
+
+describe('a large inventory', () => {
+  let lab: TestLab;
+  beforeAll(async () => {
+    const names = Array.from({ length: 105 }, (_unused, index) => `vm${String(index).padStart(3, '0')}`);
+    lab = await startTestLab({ vms: names.map((name) => plainVm(name, { disks: [], poweredOn: false })) });
+  });
+  afterAll(() => lab?.end());
+
+  it('comes in pages, and complete', async () => {
+    const vms = await lab.connect().listVms();
+    expect(vms.map(({ name }) => name)).toEqual(vms.map((_vm, index) => `vm${String(index).padStart(3, '0')}`));
+    expect(vms).toHaveLength(105);
+    expect((await lab.admin.calls()).map(({ method }) => method)).toContain('ContinueRetrievePropertiesEx');
+  });
+});
