@@ -1,15 +1,11 @@
 import { readFile } from 'node:fs/promises';
-import { isIP } from 'node:net';
 import tls from 'node:tls';
 import { failure } from '../shared/errors.js';
+import { fetchCertificate as fetchX509, type PinnedTls } from '../shared/pinned-tls.js';
 import type { PresentedCertificate } from './types.js';
 
-/** How to trust one server: options for `tls.connect`, `https.Agent` and the like. Verification stays on. */
-export interface Trust {
-  tls: Pick<tls.SecureContextOptions, 'ca' | 'allowPartialTrustChain'> & {
-    rejectUnauthorized: true;
-    checkServerIdentity?: typeof tls.checkServerIdentity;
-  };
+/** How one server is recognised, for `pinnedTlsOptions`. */
+export interface Trust extends PinnedTls {
   /** Present when a fingerprint was pinned: the certificate that was compared with it. */
   certificate?: PresentedCertificate;
 }
@@ -19,65 +15,39 @@ export interface Trust {
  *
  * @throws ConnectionFailed when nobody answers there, or answers without TLS.
  */
-export async function fetchCertificate(url: string, timeoutMs = 10_000): Promise<PresentedCertificate> {
+export async function fetchCertificate(url: string): Promise<PresentedCertificate> {
   const { hostname, port } = addressOf(url);
-  const certificate = await new Promise<tls.DetailedPeerCertificate>((resolve, reject) => {
-    const socket = tls.connect({
-      host: hostname,
-      port,
-      // Only to look: nothing is written to this connection, and it is closed at once.
-      rejectUnauthorized: false,
-      ...(isIP(hostname) ? {} : { servername: hostname }),
-    });
-    socket.setTimeout(timeoutMs, () => socket.destroy(new Error(`no TLS handshake within ${timeoutMs / 1000} s`)));
-    socket.once('secureConnect', () => {
-      resolve(socket.getPeerCertificate(true));
-      socket.destroy();
-    });
-    socket.once('error', reject);
-  }).catch((error: unknown) => {
+  const certificate = await fetchX509(hostname, port).catch((error: unknown) => {
     throw connectionFailed(url, error);
   });
-  const base64 = certificate.raw.toString('base64').replace(/.{1,64}/g, '$&\n');
   return {
-    pem: `-----BEGIN CERTIFICATE-----\n${base64}-----END CERTIFICATE-----\n`,
+    pem: certificate.toString(),
     fingerprintSha256: certificate.fingerprint256,
     thumbprintSha1: certificate.fingerprint,
     subject: commonName(certificate.subject),
     issuer: commonName(certificate.issuer),
-    validTo: new Date(certificate.valid_to).toISOString(),
-    selfSigned: certificate.issuerCertificate?.fingerprint256 === certificate.fingerprint256,
+    validTo: new Date(certificate.validTo).toISOString(),
+    selfSigned: certificate.checkIssued(certificate) && certificate.verify(certificate.publicKey),
   };
 }
 
 /**
- * Trust in one server: by pin where there is one, else by authorities.
+ * Trust in one server: by pin where there is one, else by the authorities given, else by those Node brings along.
  *
- * A pinned certificate becomes the only authority, so that Node itself refuses every other one; its name is not
- * compared, because the pin says more. A leaf that an authority signed needs `allowPartialTrustChain` for that.
+ * A pinned certificate becomes the only authority, so that Node itself refuses every other one. A leaf that an authority
+ * signed needs `allowPartialTrustChain` for that (R33).
  *
  * @throws CertificateChanged when the server presents another certificate than the pinned one.
  */
 export async function trustFor(input: { url: string; fingerprintSha256?: string; caFile?: string }): Promise<Trust> {
   if (input.fingerprintSha256 === undefined) {
-    return { tls: { rejectUnauthorized: true, ...(input.caFile ? { ca: await readFile(input.caFile, 'utf8') } : {}) } };
+    return { ca: input.caFile ? await readFile(input.caFile, 'utf8') : tls.rootCertificates.join('\n') };
   }
   const certificate = await fetchCertificate(input.url);
   if (!sameFingerprint(certificate.fingerprintSha256, input.fingerprintSha256)) {
     throw certificateChanged(input.url, input.fingerprintSha256, certificate);
   }
-  return {
-    certificate,
-    tls: {
-      rejectUnauthorized: true,
-      ca: certificate.pem,
-      allowPartialTrustChain: true,
-      checkServerIdentity: (_host, presented) =>
-        sameFingerprint(presented.fingerprint256, certificate.fingerprintSha256)
-          ? undefined
-          : new Error('the certificate is not the pinned one'),
-    },
-  };
+  return { certificate, ca: certificate.pem, allowPartialTrustChain: true };
 }
 
 /** Host and port of an address, with the scheme's default port. */
@@ -121,6 +91,7 @@ export function sameFingerprint(one: string, other: string): boolean {
   return plain(one) === plain(other);
 }
 
-function commonName(name: tls.Certificate | undefined): string {
-  return String(name?.CN ?? '');
+// X509Certificate gives names as lines: "CN=vcenter.example\nO=...".
+function commonName(name: string): string {
+  return /^CN=(.*)$/m.exec(name)?.[1] ?? name;
 }

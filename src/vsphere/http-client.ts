@@ -1,6 +1,6 @@
 import type { ClientRequest } from 'node:http';
 import https from 'node:https';
-import type { Trust } from './certificates.js';
+import { pinnedTlsOptions, type PinnedTls } from '../shared/pinned-tls.js';
 
 /** What npm `soap` hands to its HTTP client's callback. */
 export interface SoapResponse {
@@ -17,8 +17,8 @@ type Callback = (error: Error | null, response?: SoapResponse, body?: string) =>
  *
  * `request` has the signature that npm `soap` 1.13 calls.
  */
-export function createHttpClient(trust: Trust, onCookie: (cookie: string) => void, timeoutMs = 120_000) {
-  const agent = new https.Agent({ keepAlive: true, maxSockets: 8, ...trust.tls });
+export function createHttpClient(trust: PinnedTls, onCookie: (cookie: string) => void, timeoutMs = 120_000) {
+  const agent = new https.Agent({ keepAlive: true, maxSockets: 8, ...pinnedTlsOptions(trust) });
   return {
     request(url: string, data: string | null, callback: Callback, headers: Record<string, string> = {}): void {
       const request = https.request(url, { agent, method: data === null ? 'GET' : 'POST', headers }, (response) => {

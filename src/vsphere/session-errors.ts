@@ -6,7 +6,7 @@ import type { VsphereOptions } from './types.js';
 export async function explainConnection(error: unknown, options: VsphereOptions): Promise<Error> {
   const code = (error as NodeJS.ErrnoException).code ?? '';
   const status = (error as { response?: { status?: number } }).response?.status;
-  if (/CERT|SIGNATURE|ISSUER|SELF_SIGNED|ALTNAME/.test(code) || /pinned/.test((error as Error).message)) {
+  if (/CERT|SIGNATURE|ISSUER|SELF_SIGNED|ALTNAME/.test(code)) {
     const presented = await fetchCertificate(options.url);
     const pinned = options.fingerprintSha256;
     if (pinned !== undefined && !sameFingerprint(pinned, presented.fingerprintSha256)) {

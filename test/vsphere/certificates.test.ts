@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { generate } from 'selfsigned';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { pinnedTlsOptions, type PinnedTls } from '../../src/shared/pinned-tls.js';
 import { createVsphere, fetchCertificate, trustFor } from '../../src/vsphere/index.js';
 import { errorOf, plainVm, startTestLab, type TestLab } from './lab.js';
 
@@ -79,9 +80,9 @@ describe('certificate pinning with an authority', () => {
     await rm(folder, { recursive: true, force: true });
   });
 
-  const get = (tls: object) =>
+  const get = (tls: PinnedTls) =>
     new Promise<number | undefined>((resolve, reject) => {
-      const request = https.get(url, { ...tls, agent: false }, (response) => {
+      const request = https.get(url, { ...pinnedTlsOptions(tls), agent: false }, (response) => {
         response.resume();
         resolve(response.statusCode);
       });
@@ -91,14 +92,14 @@ describe('certificate pinning with an authority', () => {
   it('trusts the pinned leaf alone, whoever signed it', async () => {
     const { fingerprintSha256, selfSigned } = await fetchCertificate(url);
     expect(selfSigned).toBe(false);
-    const { tls } = await trustFor({ url, fingerprintSha256 });
-    expect(tls.rejectUnauthorized).toBe(true);
+    const tls = await trustFor({ url, fingerprintSha256 });
+    expect(pinnedTlsOptions(tls)).not.toHaveProperty('rejectUnauthorized');
     expect(await get(tls)).toBe(200);
   });
 
   it('refuses a sibling that the same authority signed', async () => {
     const { fingerprintSha256 } = await fetchCertificate(url);
-    const { tls } = await trustFor({ url, fingerprintSha256 });
+    const tls = await trustFor({ url, fingerprintSha256 });
     server.setSecureContext({ key: other.private, cert: other.cert });
     await expect(get(tls)).rejects.toThrow();
     server.setSecureContext({ key: leaf.private, cert: leaf.cert });
@@ -120,7 +121,7 @@ describe('certificate pinning with an authority', () => {
   it('compares the name when only the authority is given', async () => {
     const caFile = join(folder, 'ca.pem');
     await writeFile(caFile, authority);
-    const { tls } = await trustFor({ url, caFile });
+    const tls = await trustFor({ url, caFile });
     await expect(get(tls)).rejects.toThrow(/altnames|does not match|Hostname/i);
   });
 });

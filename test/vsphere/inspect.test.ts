@@ -1,5 +1,6 @@
 import https from 'node:https';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { pinnedTlsOptions } from '../../src/shared/pinned-tls.js';
 import { findSourceProblems, trustFor, type Vsphere } from '../../src/vsphere/index.js';
 import { moRefOf, plainVm, startTestLab, type TestLab } from './lab.js';
 
@@ -128,7 +129,7 @@ describe('inventory', () => {
     const [disk] = await vsphere.snapshotDisks({ snapshotMoRef });
     const url = vsphere.diskUrl({ baseFileName: disk?.baseFileName ?? '', datacenterPath: 'DC0' });
     expect(url).toContain('/folder/web01/web01-flat.vmdk?dcPath=DC0&dsName=my%20files');
-    const { tls } = await trustFor(lab);
+    const tls = pinnedTlsOptions(await trustFor(lab));
     const head = (headers: object) =>
       new Promise<[number | undefined, number]>((resolve, reject) => {
         const request = https.request(url, { ...tls, method: 'HEAD', headers: { ...headers }, agent: false }, (r) =>
