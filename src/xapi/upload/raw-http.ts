@@ -23,7 +23,7 @@ export interface Answer {
  * Own code because neither `https.request` nor undici sends a body without length and transfer-encoding, and XAPI refuses
  * the latter.
  *
- * @throws ImportFailed naming the status, AuthenticationFailed for 401, CertificateChanged, ConnectionFailed.
+ * @throws ImportFailed naming the status (401: the session has expired), CertificateChanged, ConnectionFailed.
  */
 export async function openTransfer(method: 'GET' | 'PUT', path: string, options: VdiTransferOptions): Promise<Answer> {
   const query = new URLSearchParams({
@@ -65,7 +65,10 @@ async function ask(
   });
   const onAbort = () => socket.destroy(signal?.reason as Error);
   signal?.addEventListener('abort', onAbort, { once: true });
-  socket.setTimeout(connectTimeoutMs, () => socket.destroy(new Error(`no answer in ${connectTimeoutMs} ms`)));
+  const onTimeout = () => socket.destroy(new Error(`no answer in ${connectTimeoutMs} ms`));
+  socket.setTimeout(connectTimeoutMs, onTimeout);
+  // Whoever takes the socket over looks at its end; until then a reset must not end the process.
+  socket.on('error', () => undefined);
   socket.setNoDelay(true);
   socket.write(`${method} ${url.pathname}${url.search} HTTP/1.1\r\nHost: ${url.host}\r\nConnection: close\r\n\r\n`);
   try {
@@ -79,7 +82,7 @@ async function ask(
     throw connectFailure(what, address, error);
   } finally {
     socket.setTimeout(0);
-    socket.removeAllListeners('timeout');
+    socket.off('timeout', onTimeout);
     signal?.removeEventListener('abort', onAbort);
   }
 }

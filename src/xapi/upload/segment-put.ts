@@ -27,6 +27,9 @@ class SegmentPut implements SegmentWriter {
   #body: Buffer;
   #broken: Error | undefined;
   #endSeen = false;
+  #isOver = false;
+  /** Tells the write that is waiting; a promise each would pile up over a PUT of many chunks. */
+  #onOver: (() => void) | undefined;
   /** Resolves when no further byte can come from the other side. */
   readonly #over: Promise<void>;
   #last: Promise<void> = Promise.resolve();
@@ -42,9 +45,20 @@ class SegmentPut implements SegmentWriter {
       if (this.#body.length < KEPT_BODY) this.#body = Buffer.concat([this.#body, data]);
     });
     this.#over = new Promise((resolve) => {
-      socket.on('end', () => ((this.#endSeen = true), resolve()));
-      socket.on('error', (error) => ((this.#broken ??= error), resolve()));
-      socket.on('close', () => resolve());
+      const over = () => {
+        this.#isOver = true;
+        this.#onOver?.();
+        resolve();
+      };
+      socket.on('end', () => {
+        this.#endSeen = true;
+        over();
+      });
+      socket.on('error', (error) => {
+        this.#broken ??= error;
+        over();
+      });
+      socket.on('close', over);
     });
     socket.resume();
   }
@@ -68,9 +82,8 @@ class SegmentPut implements SegmentWriter {
     await this.#over;
     const outcome = await safely(options.taskOutcome);
     const clean = this.#endSeen && this.#broken === undefined && this.#body.length === 0;
-    if (clean && outcome.status === 'success') return this.#socket.destroy() as unknown as void;
-    this.abort();
-    throw await importFailure(options, this.#body, this.#broken);
+    this.#socket.destroy();
+    if (!clean || outcome.status !== 'success') throw await importFailure(options, this.#body, this.#broken);
   }
 
   abort(): void {
@@ -79,12 +92,14 @@ class SegmentPut implements SegmentWriter {
   }
 
   async #send(bytes: Buffer): Promise<void> {
-    const over = this.#over.then(() => 'over' as const);
-    const sent = new Promise<'sent'>((resolve) => {
-      this.#socket.write(bytes, (error) => (error ? (this.#broken ??= error) : resolve('sent')));
+    const sent = await new Promise<boolean>((resolve) => {
+      if (this.#isOver || this.#broken !== undefined) return resolve(false);
+      // An answer before our end marker can only be a failure.
+      this.#onOver = () => resolve(false);
+      this.#socket.write(bytes, (error) => resolve(!error));
     });
-    // An answer before our end marker can only be a failure.
-    if (!this.#endSeen && this.#broken === undefined && (await Promise.race([sent, over])) === 'sent') return;
+    this.#onOver = undefined;
+    if (sent) return;
     this.#socket.destroy();
     throw await importFailure(
       this.#options,

@@ -1,0 +1,123 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import tls from 'node:tls';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { cachePath } from '../../lab/cache.js';
+import { makeVddkLibdir, readVddkCalls, setVddkFaults } from '../../lab/vddk/libdir.js';
+import { DiskOpener, openVddk, type DiskSource, type VddkOptions } from '../../src/nbd/index.js';
+import { connectDisk } from '../../src/nbd/index.js';
+import { HEADROOM_BYTES } from '../../src/shared/blocks.js';
+import { failureTypeOf } from '../../src/shared/errors.js';
+import { onCleanup, pattern, tempDir } from './nbdkit.js';
+import { testCertificate } from './tls-server.js';
+
+const MiB = 1024 * 1024;
+const SUBJECT = 'disk [ds] vm/vm.vmdk';
+let options: VddkOptions;
+let content: Buffer;
+
+beforeEach(async () => {
+  const home = await tempDir();
+  const certificate = await testCertificate();
+  const vcenter = tls.createServer({ key: certificate.key, cert: certificate.cert }, (socket) =>
+    socket.on('error', () => undefined),
+  );
+  await new Promise<void>((resolve) => vcenter.listen(0, '127.0.0.1', resolve));
+  onCleanup(() => new Promise((resolve) => vcenter.close(resolve)));
+  content = pattern(4 * MiB);
+  await mkdir(join(home, 'root/ds/vm'), { recursive: true });
+  await mkdir(join(home, 'root/@vms'));
+  await writeFile(join(home, 'root/@vms/vm-1'), '[ds] vm/vm.vmdk\n');
+  await writeFile(join(home, 'root/ds/vm/vm.vmdk@snap-1'), content);
+  const { port } = vcenter.address() as AddressInfo;
+  const access = { server: '127.0.0.1', port, username: 'root', password: 'correct-horse' };
+  const { thumbprintSha1 } = certificate;
+  const libdir = await makeVddkLibdir({ dir: join(home, 'vddk'), root: join(home, 'root'), ...access, thumbprintSha1 });
+  options = {
+    ...{ runDir: join(home, 'run'), nbdkitCommand: cachePath('nbdkit-vddk', 'bin', 'nbdkit'), libdir, thumbprintSha1 },
+    ...{ ...access, vmMoRef: 'vm-1', snapshotMoRef: 'snap-1', fileName: '[ds] vm/vm.vmdk', compression: 'fastlz' },
+  };
+});
+
+async function open(changes: Partial<VddkOptions> = {}): Promise<DiskSource> {
+  const source = await openVddk({ ...options, ...changes });
+  onCleanup(() => source.stop());
+  return source;
+}
+
+async function failureOf(promise: Promise<unknown>): Promise<{ type?: string; message: string }> {
+  return promise.then(
+    () => expect.fail('it succeeded'),
+    (error: Error) => ({ type: failureTypeOf(error), message: error.message }),
+  );
+}
+
+describe('openVddk', () => {
+  it('reads the disk of a snapshot with one login', async () => {
+    const client = await connectDisk(await open(), { subject: SUBJECT });
+    expect(client.hasMap).toBe(true);
+    const buffer = Buffer.alloc(HEADROOM_BYTES + content.length);
+    await client.read(0, content.length, buffer);
+    await client.close();
+    expect(buffer.subarray(HEADROOM_BYTES).equals(content)).toBe(true);
+    const logins = (await readVddkCalls(options.libdir)).filter((call) => call.call === 'ConnectEx');
+    expect(logins.length).toBe(1);
+  });
+
+  it('[S1] records command line and versions, without the password', async () => {
+    const source = await open();
+    expect(source.commandLine).toContain('snapshot=snap-1');
+    expect(source.commandLine).toContain('compression=fastlz');
+    expect(source.commandLine).not.toContain('correct-horse');
+    expect(source.pluginVersion).toMatch(/^nbdkit \d.*, vddk plugin 1\.\d+.*, VDDK 8/);
+  });
+
+  it('calls a wrong password by its name, after one login, and never repeats it', async () => {
+    const source = await open({ password: 'wrong' });
+    const failure = await failureOf(connectDisk(source, { subject: SUBJECT }));
+    expect(failure.type).toBe('VddkAuthentication');
+    expect(failure.message).toContain('nbdkit could not open disk [ds] vm/vm.vmdk.');
+    expect(failure.message).toContain('Insufficient permissions');
+    const logins = (await readVddkCalls(options.libdir)).filter((call) => call.call === 'ConnectEx');
+    expect(logins.length).toBe(1);
+  });
+
+  it("finds out that VDDK's unknown error is a wrong thumbprint", async () => {
+    const thumbprintSha1 = 'AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD';
+    const failure = await failureOf(connectDisk(await open({ thumbprintSha1 }), { subject: SUBJECT }));
+    expect(failure.type).toBe('ThumbprintMismatch');
+    expect(failure.message).toContain(`is ${options.thumbprintSha1}, not ${thumbprintSha1}`);
+  });
+
+  it.each([
+    ['DiskNotFound', 'a missing disk', { fileName: '[ds] vm/none.vmdk' }],
+    ['DiskNotFound', 'a missing snapshot', { snapshotMoRef: 'snap-9' }],
+    ['HostUnreachable', 'a vCenter that nobody answers for', { server: '127.0.0.2' }],
+  ])('says %s for %s', async (type, _what, changes) => {
+    const failure = await failureOf(connectDisk(await open(changes), { subject: SUBJECT }));
+    expect(failure.type).toBe(type);
+  });
+
+  it('says VddkUnavailable where the library or the plugin is missing', async () => {
+    expect((await failureOf(open({ libdir: '/nonexistent' }))).type).toBe('VddkUnavailable');
+    expect((await failureOf(open({ nbdkitCommand: 'nbdkit' }))).type).toBe('VddkUnavailable');
+  });
+});
+
+describe('DiskOpener', () => {
+  it('uses a new nbdkit after a lost connection, even if a VDDK call hangs', async () => {
+    const opener = new DiskOpener(() => open(), { subject: SUBJECT, timeouts: { requestMs: 300, drainMs: 100 } });
+    onCleanup(() => opener.stop());
+    const first = await opener.connect();
+    const firstSource = opener.source;
+    await setVddkFaults(options.libdir, { hang_read: 1 });
+    await expect(first.read(0, 512, Buffer.alloc(1024))).rejects.toThrow('No byte arrived');
+    await first.close();
+    await setVddkFaults(options.libdir, {});
+    const second = await opener.connect();
+    await second.read(0, 512, Buffer.alloc(1024));
+    expect(opener.source).not.toBe(firstSource);
+    expect(firstSource?.exited()).toEqual({ signal: 'SIGKILL' });
+  });
+});

@@ -1,0 +1,362 @@
+import { describe, expect, it } from 'vitest';
+import { failure, failureTypeOf } from '../../src/shared/errors.js';
+import {
+  copyPass,
+  planFromAreas,
+  planWholeDisk,
+  verifyBase,
+  type CopyPassOptions,
+  type Plan,
+  type TransferCounters,
+} from '../../src/transfer/index.js';
+import { pattern } from '../nbd/nbdkit.js';
+import { connectionLost, KiB, MemorySource, MemoryStore, MemoryTarget, MiB } from './harness.js';
+
+const SIZE = 21 * MiB + 512;
+
+interface Setup {
+  source: MemorySource;
+  target: MemoryTarget;
+  store: MemoryStore;
+  stop: AbortController;
+  options: CopyPassOptions;
+}
+
+async function setup(plan?: Plan, changes: Partial<CopyPassOptions> = {}): Promise<Setup> {
+  const source = new MemorySource(pattern(SIZE));
+  const target = new MemoryTarget(Buffer.alloc(SIZE));
+  const store = new MemoryStore();
+  const stop = new AbortController();
+  return {
+    ...{ source, target, store, stop },
+    options: {
+      plan: plan ?? (await planWholeDisk('base', SIZE)),
+      pass: 'base',
+      snapshot: 'snap-1',
+      openReader: source.open,
+      sink: target,
+      checkpoints: store,
+      signal: stop.signal,
+      segmentBytes: 8 * MiB,
+      reconnect: { attempts: 3, firstDelayMs: 1 },
+      ...changes,
+    },
+  };
+}
+
+async function typeOf(promise: Promise<unknown>): Promise<string | undefined> {
+  return promise.then(
+    () => 'no failure',
+    (error: unknown) => failureTypeOf(error) ?? String(error),
+  );
+}
+
+describe('copyPass', () => {
+  it('copies a disk of odd size in segments, one PUT each, whole chunks in ascending order', async () => {
+    const { options, source, target, store } = await setup();
+    const result = await copyPass(options);
+    expect(target.content.equals(source.content)).toBe(true);
+    expect(target.puts.map((put) => [put.segment.from, put.segment.to, put.state])).toEqual([
+      [0, 8 * MiB, 'finished'],
+      [8 * MiB, 16 * MiB, 'finished'],
+      [16 * MiB, SIZE, 'finished'],
+    ]);
+    expect(target.puts.flatMap((put) => put.chunks).map(([, length]) => length)).toEqual([
+      ...Array<number>(10).fill(2 * MiB),
+      MiB + 512,
+    ]);
+    expect(result).toMatchObject({ bytesRead: SIZE, bytesSent: SIZE, bytesPlanned: SIZE, segments: 3, chunks: 11 });
+    expect(result.resumedFrom).toBeUndefined();
+    expect(store.last).toMatchObject({ done: SIZE, chainDigest: result.chainDigest });
+    expect(source.closed).toBe(1);
+  });
+
+  it('records a segment before its first byte, and moves on only after its acknowledgement', async () => {
+    const { options, target, store } = await setup();
+    const story: string[] = [];
+    store.onSave = ({ done, attempt }) =>
+      story.push(`save ${done / MiB} ${attempt === undefined ? '' : `try ${attempt.to / MiB}`}`.trim());
+    target.beforeWrite = (offset) => void (offset % (8 * MiB) === 0 && story.push(`write ${offset / MiB}`));
+    target.beforeFinish = () => void story.push('finish');
+    await copyPass({ ...options, plan: await planWholeDisk('base', 16 * MiB) });
+    expect(story).toEqual([
+      'save 0 try 8',
+      'write 0',
+      'finish',
+      'save 8',
+      'save 8 try 16',
+      'write 8',
+      'finish',
+      'save 16',
+    ]);
+  });
+
+  it('[S6] reads and sends nothing but the planned ranges', async () => {
+    const areas = [
+      { offset: 64 * KiB, length: 64 * KiB },
+      { offset: 5 * MiB, length: 3 * MiB },
+    ];
+    const { options, source, target } = await setup(await planFromAreas('delta', SIZE, areas), { pass: 'delta-1' });
+    const result = await copyPass(options);
+    expect(source.reads.toSorted(([a], [b]) => a - b)).toEqual([
+      [64 * KiB, 64 * KiB],
+      [5 * MiB, MiB],
+      [6 * MiB, 2 * MiB],
+    ]);
+    expect(result.bytesSent).toBe(3 * MiB + 64 * KiB);
+    expect(target.content.subarray(0, 64 * KiB).every((byte) => byte === 0)).toBe(true);
+  });
+
+  it('keeps blocks of zeroes off the wire in a base, and sends them in a delta', async () => {
+    const { options, source, target } = await setup();
+    source.content.fill(0, 2 * MiB + 512 * KiB, 3 * MiB);
+    source.content.fill(0, 6 * MiB, 12 * MiB);
+    source.content.fill(0, 512, MiB - 512); // Holds a whole block of zeroes as well, but its neighbours do not.
+    const base = await copyPass(options);
+    expect(target.content.equals(source.content)).toBe(true);
+    expect(base.bytesRead - base.bytesSent).toBe(512 * KiB + 6 * MiB);
+    expect(target.puts.flatMap((put) => put.chunks)).toContainEqual([3 * MiB, MiB]);
+
+    const old = new MemoryTarget(pattern(SIZE, 99));
+    const plan = await planWholeDisk('delta', SIZE);
+    const delta = await copyPass({ ...options, plan, pass: 'delta-1', sink: old, checkpoints: new MemoryStore() });
+    expect(delta.bytesSent).toBe(SIZE);
+    expect(old.content.equals(source.content)).toBe(true);
+    expect(delta.chainDigest).toBe(base.chainDigest);
+  });
+
+  it('gives the same result without sending anything when it is run again after the end', async () => {
+    const { options, target } = await setup();
+    const first = await copyPass(options);
+    const puts = target.puts.length;
+    const second = await copyPass(options);
+    expect(target.puts.length).toBe(puts);
+    expect(second).toEqual({ ...first, resumedFrom: SIZE });
+  });
+
+  it('copies nothing, but says so durably, when nothing is planned', async () => {
+    const { options, store, target } = await setup(await planFromAreas('delta', SIZE, []));
+    expect(await copyPass(options)).toMatchObject({ bytesPlanned: 0, segments: 0 });
+    expect(store.last).toMatchObject({ done: 0, plannedBytes: 0 });
+    expect(target.puts).toEqual([]);
+  });
+
+  it('reports progress that ends at the total', async () => {
+    const seen: TransferCounters[] = [];
+    const { options } = await setup(undefined, { onProgress: (counters) => seen.push(counters) });
+    await copyPass(options);
+    expect(seen.at(-1)).toMatchObject({
+      bytesDone: SIZE,
+      bytesTotal: SIZE,
+      bytesRead: SIZE,
+      bytesSent: SIZE,
+      segment: 2,
+    });
+    expect(seen.at(-1)?.bytesPerSecond).toBeGreaterThan(0);
+  });
+
+  it('uses a fixed number of buffers, however slow the target is', async () => {
+    const { options, source, target } = await setup(undefined, { depth: 4 });
+    let begun = 0;
+    let written = 0;
+    let most = 0;
+    source.beforeRead = () => void (most = Math.max(most, ++begun - written));
+    target.beforeWrite = () => new Promise((resolve) => setImmediate(() => setImmediate(() => (written++, resolve()))));
+    await copyPass(options);
+    expect(most).toBeLessThanOrEqual(4 + 2);
+    expect(most).toBeGreaterThan(3);
+  });
+
+  it('ends a PUT that takes too long, and goes on with the next', async () => {
+    const { options, source, target } = await setup(undefined, { segmentSeconds: 0, depth: 1 });
+    await copyPass(options);
+    expect(target.puts.length).toBe(11);
+    expect(target.puts.every((put) => put.state === 'finished')).toBe(true);
+    expect(target.content.equals(source.content)).toBe(true);
+  });
+});
+
+describe('copyPass after a failure', () => {
+  it('sends a broken segment again from its start, literally, and the disks are equal', async () => {
+    const { options, source, target, store } = await setup();
+    source.content.fill(0, 8 * MiB, 12 * MiB);
+    // The receiver leaves a stale tail inside the announced chunk, on bytes that are zero in the source.
+    target.beforeWrite = (offset) => {
+      if (offset < 12 * MiB) return;
+      target.content.fill(0xaa, 9 * MiB, 10 * MiB);
+      throw failure('ImportDoubtful', { what: 'Cut.' });
+    };
+    expect(await typeOf(copyPass(options))).toBe('ImportDoubtful');
+    expect(target.puts.at(-1)?.state).toBe('aborted');
+    expect(store.last).toMatchObject({ done: 8 * MiB, attempt: { from: 8 * MiB, to: 16 * MiB } });
+
+    target.beforeWrite = () => undefined;
+    const before = target.puts.length;
+    const result = await copyPass({ ...options, segmentBytes: 2 * MiB });
+    expect(target.puts[before]?.chunks).toEqual([8, 10, 12, 14].map((at) => [at * MiB, 2 * MiB]));
+    expect(target.content.equals(source.content)).toBe(true);
+    expect(result.resumedFrom).toBe(8 * MiB);
+    expect(result.chainDigest).toBe((await copyPass({ ...options, checkpoints: new MemoryStore() })).chainDigest);
+  });
+
+  it('does the same after a lost acknowledgement', async () => {
+    const { options, source, target, store } = await setup();
+    source.content.fill(0, 0, 8 * MiB);
+    target.beforeFinish = () => {
+      throw failure('ImportDoubtful', { what: 'Task unknown.' });
+    };
+    expect(await typeOf(copyPass(options))).toBe('ImportDoubtful');
+    expect(store.last.done).toBe(0);
+    target.beforeFinish = () => undefined;
+    await copyPass(options);
+    expect(target.puts[1]?.chunks.length).toBe(4);
+    expect(target.content.equals(source.content)).toBe(true);
+  });
+
+  it('need not send zeroes when the PUT had not even been opened', async () => {
+    const { options, source, store } = await setup();
+    source.content.fill(0);
+    const closed = { open: () => Promise.reject(failure('ConnectionFailed', { what: 'Refused.' })) };
+    expect(await typeOf(copyPass({ ...options, sink: closed }))).toBe('ConnectionFailed');
+    expect(store.last.attempt).toBeUndefined();
+    expect((await copyPass(options)).bytesSent).toBe(0);
+  });
+
+  it('refuses to go on with another plan or another snapshot', async () => {
+    const { options, target, source } = await setup();
+    target.beforeWrite = () => {
+      throw failure('ImportDoubtful', { what: 'Cut.' });
+    };
+    await typeOf(copyPass(options));
+    expect(await typeOf(copyPass({ ...options, snapshot: 'snap-2' }))).toBe('PlanChanged');
+    expect(await typeOf(copyPass({ ...options, plan: await planWholeDisk('base', SIZE - 512) }))).toBe('PlanChanged');
+    expect(await typeOf(copyPass({ ...options, pass: 'delta-1', plan: await planWholeDisk('delta', SIZE) }))).toBe(
+      'PlanChanged',
+    );
+    // A delta from the last complete changeId covers what the unfinished one announced (R8).
+    target.beforeWrite = () => undefined;
+    const plan = await planWholeDisk('delta', SIZE);
+    await copyPass({ ...options, pass: 'delta-2', snapshot: 'snap-3', plan, coversUnfinished: true });
+    expect(target.content.equals(source.content)).toBe(true);
+  });
+
+  it('begins the next pass after a complete one', async () => {
+    const { options, store } = await setup();
+    await copyPass(options);
+    const plan = await planFromAreas('delta', SIZE, [{ offset: 0, length: 64 * KiB }]);
+    const result = await copyPass({ ...options, pass: 'delta-1', snapshot: 'snap-2', plan });
+    expect(result).toMatchObject({ bytesPlanned: 64 * KiB, segments: 1 });
+    expect(store.last.pass).toBe('delta-1');
+  });
+
+  it('refuses a source that is smaller than the plan', async () => {
+    const { options } = await setup(await planWholeDisk('base', SIZE + 512));
+    expect(await typeOf(copyPass(options))).toBe('PlanChanged');
+  });
+});
+
+describe('copyPass and pauses', () => {
+  it('[S14] ends the PUT properly between chunks, keeps what was sent, and goes on there with the same digest', async () => {
+    const whole = await setup();
+    const expected = await copyPass(whole.options);
+    const { options, source, target, store, stop } = await setup();
+    target.beforeWrite = (offset) => void (offset === 12 * MiB && stop.abort(new Error('paused')));
+    expect(await typeOf(copyPass(options))).toContain('paused');
+    expect(target.puts.map((put) => put.state)).toEqual(['finished', 'finished']);
+    expect(store.last).toMatchObject({ done: 14 * MiB });
+    expect(store.last.attempt).toBeUndefined();
+
+    target.beforeWrite = () => undefined;
+    const result = await copyPass({ ...options, signal: new AbortController().signal });
+    expect(target.content.equals(source.content)).toBe(true);
+    expect(result.chainDigest).toBe(expected.chainDigest);
+    expect(result).toMatchObject({ resumedFrom: 14 * MiB, bytesRead: SIZE });
+    const { plan } = options;
+    const { chainDigest } = result;
+    const verified = await verifyBase({ plan, chainDigest, targetSizeBytes: SIZE, readBack: target.readBack });
+    expect(verified.bytesChecked).toBe(SIZE);
+  });
+
+  it('does not wait for a read that hangs', async () => {
+    const { options, source, target, store, stop } = await setup();
+    source.beforeRead = (offset) =>
+      offset === 4 * MiB ? new Promise(() => setTimeout(() => stop.abort(new Error('paused')), 50)) : undefined;
+    const startedAt = performance.now();
+    expect(await typeOf(copyPass(options))).toContain('paused');
+    expect(performance.now() - startedAt).toBeLessThan(2000);
+    expect(target.puts.at(-1)?.state).toBe('finished');
+    expect(store.last).toMatchObject({ done: 4 * MiB });
+  });
+
+  it('leaves in doubt what an earlier attempt announced beyond the pause', async () => {
+    const { options, source, target, store, stop } = await setup();
+    source.content.fill(0, 4 * MiB, 8 * MiB);
+    target.beforeFinish = () => {
+      throw failure('ImportDoubtful', { what: 'Cut.' });
+    };
+    await typeOf(copyPass(options));
+    target.beforeFinish = () => undefined;
+    target.beforeWrite = (offset) => void (offset === 0 && stop.abort(new Error('paused')));
+    expect(await typeOf(copyPass(options))).toContain('paused');
+    expect(store.last).toMatchObject({ done: 2 * MiB, attempt: { from: 2 * MiB, to: 8 * MiB } });
+    target.beforeWrite = () => undefined;
+    await copyPass({ ...options, signal: new AbortController().signal });
+    expect(target.puts[2]?.chunks).toEqual([2, 4, 6].map((at) => [at * MiB, 2 * MiB]));
+  });
+
+  it('is still a pause when the acknowledgement fails, and the whole segment stays in doubt', async () => {
+    const { options, target, store, stop } = await setup();
+    target.beforeWrite = () => stop.abort(new Error('paused'));
+    target.beforeFinish = () => {
+      throw failure('ImportDoubtful', { what: 'Cut.' });
+    };
+    expect(await typeOf(copyPass(options))).toContain('paused');
+    expect(store.last).toMatchObject({ done: 0, attempt: { from: 0, to: 8 * MiB } });
+  });
+
+  it('does nothing when it is paused before it begins', async () => {
+    const { options, source, stop } = await setup();
+    stop.abort(new Error('paused'));
+    expect(await typeOf(copyPass(options))).toContain('paused');
+    expect(source.opened).toBe(0);
+  });
+});
+
+describe('copyPass and a source that fails', () => {
+  it('reads on over a new connection within the same PUT', async () => {
+    const { options, source, target } = await setup();
+    const failed = new Set<number>();
+    source.beforeRead = (offset) => {
+      if (offset % (6 * MiB) !== 0 || failed.has(offset)) return;
+      failed.add(offset);
+      throw connectionLost();
+    };
+    await copyPass(options);
+    expect(source.opened).toBeGreaterThan(1);
+    expect(source.closed).toBe(source.opened);
+    expect(target.puts.map((put) => put.state)).toEqual(['finished', 'finished', 'finished']);
+    expect(target.content.equals(source.content)).toBe(true);
+  });
+
+  it('keeps what was sent and fails retryably when it gives up', async () => {
+    const { options, source, target, store } = await setup();
+    source.beforeRead = (offset) => {
+      if (offset >= 10 * MiB) throw connectionLost();
+    };
+    expect(await typeOf(copyPass(options))).toBe('SourceReadFailed');
+    expect(target.puts.at(-1)?.state).toBe('finished');
+    expect(store.last).toMatchObject({ done: 10 * MiB });
+    expect(store.last.attempt).toBeUndefined();
+  });
+
+  it('never repeats a refused login', async () => {
+    const { options } = await setup();
+    let logins = 0;
+    const openReader = () => {
+      logins++;
+      return Promise.reject(failure('VddkAuthentication', { what: 'Wrong password.' }));
+    };
+    expect(await typeOf(copyPass({ ...options, openReader }))).toBe('VddkAuthentication');
+    expect(logins).toBe(1);
+  });
+});

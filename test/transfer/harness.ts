@@ -1,0 +1,105 @@
+import { HEADROOM_BYTES, type BlockReader, type SegmentInfo, type SegmentSink } from '../../src/shared/blocks.js';
+import { failure } from '../../src/shared/errors.js';
+import type { Checkpoint, CheckpointStore, ReadBack } from '../../src/transfer/index.js';
+
+export const KiB = 1024;
+export const MiB = 1024 * KiB;
+
+/** A source in memory. `beforeRead` may delay or fail a read. */
+export class MemorySource {
+  opened = 0;
+  closed = 0;
+  reads: [offset: number, length: number][] = [];
+  beforeRead: (offset: number) => Promise<void> | void = () => undefined;
+  readonly content: Buffer;
+
+  constructor(content: Buffer) {
+    this.content = content;
+  }
+
+  open = (): Promise<BlockReader> => {
+    this.opened++;
+    const { content } = this;
+    return Promise.resolve({
+      sizeBytes: content.length,
+      read: async (offset, length, buffer) => {
+        await this.beforeRead(offset);
+        this.reads.push([offset, length]);
+        content.copy(buffer, HEADROOM_BYTES, offset, offset + length);
+      },
+      close: async () => void this.closed++,
+    });
+  };
+}
+
+export function connectionLost(): Error {
+  return failure('NbdConnectionLost', { what: 'Lost the connection.' });
+}
+
+/** One PUT as the receiver saw it. */
+export interface Put {
+  segment: SegmentInfo;
+  chunks: [offset: number, length: number][];
+  state: 'open' | 'finished' | 'aborted';
+}
+
+/** A target in memory that remembers what it was sent, and in which order relative to the checkpoints. */
+export class MemoryTarget implements SegmentSink {
+  puts: Put[] = [];
+  readonly content: Buffer;
+  beforeWrite: (offset: number) => Promise<void> | void = () => undefined;
+  beforeFinish: (put: Put) => Promise<void> | void = () => undefined;
+  #writing = 0;
+
+  constructor(content: Buffer) {
+    this.content = content;
+  }
+
+  open(segment: SegmentInfo) {
+    const put: Put = { segment, chunks: [], state: 'open' };
+    this.puts.push(put);
+    return Promise.resolve({
+      write: async (offset: number, payload: Buffer) => {
+        if (++this.#writing > 1) throw new Error('two writes at once');
+        try {
+          await this.beforeWrite(offset);
+        } finally {
+          this.#writing--;
+        }
+        put.chunks.push([offset, payload.length]);
+        // What a real writer does: the header goes in front of the payload.
+        Buffer.from(payload.buffer, payload.byteOffset - HEADROOM_BYTES, HEADROOM_BYTES).fill(0xee);
+        payload.copy(this.content, offset);
+      },
+      finish: async () => {
+        await this.beforeFinish(put);
+        put.state = 'finished';
+      },
+      abort: () => void (put.state = 'aborted'),
+    });
+  }
+
+  readBack: ReadBack = async function* (this: MemoryTarget) {
+    // Odd pieces, as a TLS connection gives them.
+    for (let at = 0; at < this.content.length; at += 16_381) yield this.content.subarray(at, at + 16_381);
+  }.bind(this);
+}
+
+/** Keeps every checkpoint ever saved. */
+export class MemoryStore implements CheckpointStore {
+  saved: Checkpoint[] = [];
+  onSave: (checkpoint: Checkpoint) => void = () => undefined;
+
+  get last(): Checkpoint {
+    const last = this.saved.at(-1);
+    if (last === undefined) throw new Error('no checkpoint was saved');
+    return last;
+  }
+  load = () =>
+    Promise.resolve(this.saved.length === 0 ? undefined : (JSON.parse(JSON.stringify(this.last)) as Checkpoint));
+  save = (checkpoint: Checkpoint) => {
+    this.onSave(checkpoint);
+    this.saved.push(checkpoint);
+    return Promise.resolve();
+  };
+}
