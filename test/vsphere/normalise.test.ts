@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import soap from 'soap';
+import { faultFromLocalized } from '../../src/vsphere/faults.js';
 import { normalise, normaliseField } from '../../src/vsphere/normalise.js';
 import { resultOf } from '../../src/vsphere/fields.js';
 import { buildWsdl } from '../../src/vsphere/wsdl.js';
@@ -87,6 +88,37 @@ describe.each(Object.entries(spellings))('normalise, with xsi:type as %s spells 
       }),
       expect.objectContaining({ $type: 'VirtualQuantumDrive', key: 9 }),
     ]);
+  });
+
+  it('survives types the table does not know, however deep', async () => {
+    const options =
+      `<val ${type}"VirtualMachineBootOptions"><bootDelay>0</bootDelay><efiSecureBootEnabled>true</efiSecureBootEnabled>` +
+      `<bootOrder ${type}"VirtualMachineBootOptionsBootableDiskDevice"><deviceKey>2000</deviceKey></bootOrder>` +
+      `<bootOrder ${type}"VirtualMachineBootOptionsBootableCdromDevice"></bootOrder></val>`;
+    expect(valueOf(await parse(property('config.bootOptions', options)))).toMatchObject({
+      efiSecureBootEnabled: 'true',
+    });
+    const card =
+      `<val ${type}"ArrayOfVirtualDevice"><VirtualDevice ${type}"VirtualVmxnet3Vrdma"><key>4000</key>` +
+      '<macAddress>00:50:56:00:00:01</macAddress><deviceProtocol>rocev2</deviceProtocol></VirtualDevice></val>';
+    expect(valueOf(await parse(property('d', card)))).toMatchObject([{ key: 4000, macAddress: '00:50:56:00:00:01' }]);
+  });
+
+  it('reads how a task failed', async () => {
+    const info =
+      `<val ${type}"TaskInfo"><key>task-1</key><task type="Task">task-1</task><descriptionId>x</descriptionId>` +
+      '<state>error</state><cancelled>false</cancelled><cancelable>false</cancelable>' +
+      `<error><fault ${type}"FileLocked"><faultMessage><key>k</key><arg><key>1</key><value ${type}"xsd:string">v</value>` +
+      `</arg></faultMessage><file>[ds] a/a.vmdk</file></fault><localizedMessage>locked</localizedMessage></error>` +
+      `<progress>95</progress><reason ${type}"TaskReasonUser"><userName>root</userName></reason>` +
+      '<queueTime>2026-01-02T03:04:05Z</queueTime><eventChainId>1</eventChainId></val>';
+    const { error, ...rest } = valueOf(await parse(property('info', info))) as { error: unknown };
+    expect(rest).toMatchObject({ state: 'error', progress: 95, task: { type: 'Task', value: 'task-1' } });
+    expect(faultFromLocalized(error)).toMatchObject({
+      type: 'FileLocked',
+      message: 'locked',
+      fields: { file: '[ds] a/a.vmdk' },
+    });
   });
 
   it('takes no answer at all for nothing', async () => {
