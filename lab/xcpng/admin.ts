@@ -1,0 +1,53 @@
+import type { AdminFault, VdiPlace, VmPlace } from './admin-server.js';
+import type { LoggedCall } from './call-log.js';
+import type { Fault } from './faults.js';
+import type { ImportRecord } from './import-log.js';
+
+export type { AdminFault, Fault, ImportRecord, LoggedCall, VdiPlace, VmPlace };
+
+/** Typed client of the admin endpoint, for tests and the demo. */
+export class XcpngAdmin {
+  readonly #url: string;
+
+  /** @param url `adminUrl` of the pool. */
+  constructor(url: string) {
+    this.#url = url;
+  }
+
+  /** Every API call so far, oldest first. */
+  calls(): Promise<LoggedCall[]> {
+    return this.#ask('GET', '/calls');
+  }
+
+  /** Every PUT so far, with its chunks. */
+  imports(): Promise<ImportRecord[]> {
+    return this.#ask('GET', '/imports');
+  }
+
+  /** The VDIs' raw files, by uuid. */
+  vdis(): Promise<Record<string, VdiPlace>> {
+    return this.#ask('GET', '/vdis');
+  }
+
+  /** The VMs' serial console logs and processes, by uuid. */
+  vms(): Promise<Record<string, VmPlace>> {
+    return this.#ask('GET', '/vms');
+  }
+
+  /** Arms a fault, or does at once what `restart`, `expireSessions`, `destroyTask` or `clear` say. */
+  fault(fault: AdminFault): Promise<Fault[]> {
+    return this.#ask('POST', '/faults', fault);
+  }
+
+  /** Types into a running guest's serial console. */
+  type(vmUuid: string, text: string): Promise<{ typed: boolean }> {
+    return this.#ask('POST', '/console', { vm: vmUuid, text });
+  }
+
+  async #ask<T>(method: string, path: string, body?: unknown): Promise<T> {
+    const init = body === undefined ? { method } : { method, body: JSON.stringify(body) };
+    const response = await fetch(this.#url + path, init);
+    if (!response.ok) throw new Error(`The lab's pool refused ${method} ${path}: ${await response.text()}`);
+    return (await response.json()) as T;
+  }
+}
