@@ -52,6 +52,12 @@ export const FAILURE_TYPES = {
   ImportFailed: { retryable: true },
   ImportDoubtful: { retryable: true },
   ExportIncomplete: { retryable: true },
+  // Target pool
+  TargetNotFound: { retryable: false },
+  TargetRefused: { retryable: false },
+  TargetBusy: { retryable: true },
+  SrOutOfSpace: { retryable: false },
+  WriterConflict: { retryable: true },
   // Anything else from an adapter
   Unexpected: { retryable: true },
 } as const satisfies Record<string, { retryable: boolean }>;

@@ -1,0 +1,39 @@
+import type { Connection } from './connection.js';
+import { isOriginal, KEYS, recordOf } from './marks.js';
+
+interface Kept {
+  sequence: number;
+  value: unknown;
+}
+
+/**
+ * The newest checkpoint on a VDI, or undefined. A copy of the disk inherits the keys; there they say nothing (R16).
+ */
+export async function loadCheckpoint(xapi: Connection, vdiUuid: string): Promise<unknown> {
+  const [, vdi] = await recordOf(xapi, 'VDI', vdiUuid);
+  if (!isOriginal(vdi)) return undefined;
+  return newest(vdi.other_config)?.value;
+}
+
+/**
+ * Replaces the checkpoint. XAPI cannot replace a key in one call, so there are two with a sequence number: the new one is
+ * there before the old one goes (R15).
+ */
+export async function saveCheckpoint(xapi: Connection, vdiUuid: string, value: unknown): Promise<void> {
+  const [ref, vdi] = await recordOf(xapi, 'VDI', vdiUuid);
+  const last = newest(vdi.other_config);
+  const [fresh, stale] = last?.key === KEYS.checkpoint[0] ? [KEYS.checkpoint[1], KEYS.checkpoint[0]] : KEYS.checkpoint;
+  await xapi.call('VDI.remove_from_other_config', ref, fresh);
+  const kept: Kept = { sequence: (last?.sequence ?? 0) + 1, value };
+  await xapi.call('VDI.add_to_other_config', ref, fresh, JSON.stringify(kept));
+  await xapi.call('VDI.remove_from_other_config', ref, stale);
+}
+
+function newest(otherConfig: Record<string, string>): (Kept & { key: string }) | undefined {
+  return KEYS.checkpoint
+    .flatMap((key) => {
+      const text = otherConfig[key];
+      return text === undefined ? [] : [{ key: key as string, ...(JSON.parse(text) as Kept) }];
+    })
+    .sort((a, b) => b.sequence - a.sequence)[0];
+}

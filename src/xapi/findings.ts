@@ -1,0 +1,141 @@
+import type { Finding, Firmware } from '../shared/index.js';
+import { formatBytes } from '../shared/index.js';
+import type { Connection } from './connection.js';
+import { allRecords, KEYS } from './marks.js';
+import { srFacts } from './pool.js';
+import { VHD_LIMIT_BYTES } from './target-vm.js';
+import type { SrFacts } from './types.js';
+
+/** What a migration would put onto a pool. */
+export interface TargetPlan {
+  name: string;
+  srUuid: string;
+  firmware: Firmware;
+  secureBoot: boolean;
+  instanceUuid: string;
+  disks: { label: string; capacityBytes: number }[];
+  nics: { mac: string; networkUuid: string | undefined }[];
+  repeatReason?: string | undefined;
+}
+
+/** More cards than this, and many templates advertise no further place (S73). */
+const NIC_RECOMMENDATION = 7;
+const NIC_LIMIT = 16;
+const DISK_LIMIT = 254;
+
+/** Everything about the target that stops a migration or that a person must know. Changes nothing. */
+export async function targetFindings(xapi: Connection, plan: TargetPlan): Promise<Finding[]> {
+  const sr = await srFacts(xapi, plan.srUuid);
+  return [
+    ...spaceFindings(plan, sr),
+    ...plan.disks.flatMap((disk) => sizeFinding(disk, sr)),
+    ...countFindings(plan),
+    ...firmwareFindings(plan),
+    ...(await networkFindings(xapi, plan)),
+    ...(await finishedFindings(xapi, plan)),
+  ];
+}
+
+/** Base, snapshot and clone all take room: all of it on a thick SR, what is written on a thin one (R26). */
+export function spaceFindings({ name, disks }: Pick<TargetPlan, 'name' | 'disks'>, sr: SrFacts): Finding[] {
+  const virtual = disks.reduce((sum, disk) => sum + disk.capacityBytes, 0);
+  const free = sr.sizeBytes - sr.usedBytes;
+  const needed = sr.thick ? 3 * virtual : virtual;
+  if (free >= needed) return [];
+  return [
+    {
+      id: 'T2',
+      severity: sr.thick ? 'error' : 'warning',
+      subject: name,
+      observed: `SR "${sr.name}" has ${formatBytes(Math.max(0, free))} free`,
+      expected: sr.thick
+        ? `${formatBytes(needed)}: the disks, their snapshot and the test copy in full, because ${sr.type} is thick`
+        : `${formatBytes(needed)}, should the disks be full`,
+      remedy: `free ${formatBytes(needed - free)} or choose another SR with --sr`,
+    },
+  ];
+}
+
+/** A disk beyond VHD needs an SR that knows qcow2: carried, or refused here and not at 99 % (S9, S10). */
+export function sizeFinding(disk: { label: string; capacityBytes: number }, sr: SrFacts): Finding[] {
+  if (disk.capacityBytes <= VHD_LIMIT_BYTES || sr.formats.includes('qcow2')) return [];
+  return [
+    {
+      id: 'T3',
+      severity: 'error',
+      subject: disk.label,
+      observed: `it has ${formatBytes(disk.capacityBytes)}, and SR "${sr.name}" (${sr.type}) keeps VHD only`,
+      expected: `at most ${formatBytes(VHD_LIMIT_BYTES)}, or an SR with qcow2`,
+      remedy: 'choose an SR that supports qcow2 with --sr',
+    },
+  ];
+}
+
+function countFindings({ name, nics, disks }: TargetPlan): Finding[] {
+  const finding = (id: string, severity: Finding['severity'], observed: string, expected: string): Finding => ({
+    id,
+    severity,
+    subject: name,
+    observed,
+    expected,
+    remedy: 'remove what is not needed before the migration',
+  });
+  return [
+    ...(nics.length > NIC_LIMIT
+      ? [finding('T4', 'error', `${nics.length} network cards`, `at most ${NIC_LIMIT}`)]
+      : []),
+    ...(nics.length > NIC_RECOMMENDATION && nics.length <= NIC_LIMIT
+      ? [finding('T4', 'warning', `${nics.length} network cards`, `at most ${NIC_RECOMMENDATION} are recommended`)]
+      : []),
+    ...(disks.length > DISK_LIMIT ? [finding('T5', 'error', `${disks.length} disks`, `at most ${DISK_LIMIT}`)] : []),
+  ];
+}
+
+function firmwareFindings({ name, firmware, secureBoot }: TargetPlan): Finding[] {
+  if (firmware !== 'uefi') return [];
+  return [
+    {
+      id: 'T6',
+      severity: 'warning',
+      subject: name,
+      observed: `UEFI variables do not travel${secureBoot ? ', and Secure Boot will be off on the target' : ''}`,
+      expected: 'a boot loader at the fallback path, or a boot entry made by hand',
+      remedy: 'see in the test copy whether it boots',
+    },
+  ];
+}
+
+async function networkFindings(xapi: Connection, { name, nics }: TargetPlan): Promise<Finding[]> {
+  const known = new Set((await allRecords(xapi, 'network')).map(([, network]) => network.uuid));
+  return nics
+    .filter(({ networkUuid }) => networkUuid !== undefined && !known.has(networkUuid))
+    .map(({ mac, networkUuid }) => ({
+      id: 'T7',
+      severity: 'error' as const,
+      subject: name,
+      observed: `the card ${mac} would go to network ${networkUuid}, which the pool does not have`,
+      expected: 'a network of this pool',
+      remedy: 'correct `networks` of the pool in surefire.yaml',
+    }));
+}
+
+/** A finished migration of the same VM is not repeated by accident, also when its record is gone (R12). */
+async function finishedFindings(
+  xapi: Connection,
+  { instanceUuid, name, repeatReason }: TargetPlan,
+): Promise<Finding[]> {
+  const before = (await allRecords(xapi, 'VM')).find(
+    ([, vm]) => vm.other_config[KEYS.finished] === instanceUuid && vm['is_a_snapshot'] === false,
+  );
+  if (!before) return [];
+  return [
+    {
+      id: 'T8',
+      severity: repeatReason ? 'warning' : 'error',
+      subject: name,
+      observed: `it was migrated here before, as "${String(before[1]['name_label'])}" (${before[1].uuid})`,
+      expected: 'a VM that was not migrated before',
+      remedy: 'if it is meant, start with --repeat "why"',
+    },
+  ];
+}

@@ -1,0 +1,126 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { failure } from '../shared/errors.js';
+import type { Connection } from './connection.js';
+import { xapiCode } from './failures.js';
+import { allRecords, belongsTo, isGone, KEYS, recordOf } from './marks.js';
+import type { OwnedObject, XapiRecord } from './types.js';
+import { awaitNoAttachment } from './writers.js';
+
+/** The control domain's attachment can outlive its task for a while (xapi import, [U] xen-api 4339). */
+const IN_USE_TRIES = 20;
+const IN_USE_DELAY_MS = 1_500;
+
+/** Destroys a disk; gone already is success. What an import left attached is waited for, then detached. */
+export async function destroyVdi(xapi: Connection, vdiUuid: string): Promise<void> {
+  try {
+    await awaitNoAttachment(xapi, vdiUuid);
+    const [ref] = await recordOf(xapi, 'VDI', vdiUuid);
+    for (let left = IN_USE_TRIES; ; left--) {
+      try {
+        return void (await xapi.call('VDI.destroy', ref));
+      } catch (error) {
+        if (xapiCode(error) !== 'VDI_IN_USE' || left === 0) throw error;
+        await delay(IN_USE_DELAY_MS);
+      }
+    }
+  } catch (error) {
+    if (!isGone(error)) throw error;
+  }
+}
+
+/**
+ * Destroys a VM or a VM snapshot with its disks, but only one that carries the migration's mark. Gone already is success.
+ * XAPI's `VM.destroy` leaves the disks behind, so they are collected first and destroyed after.
+ *
+ * @throws TargetRefused when the object is not this migration's.
+ */
+export async function destroyVm(xapi: Connection, vmUuid: string, migrationId: string): Promise<void> {
+  let found: [string, XapiRecord];
+  try {
+    found = await recordOf(xapi, 'VM', vmUuid);
+  } catch (error) {
+    if (isGone(error)) return;
+    throw error;
+  }
+  const [ref, vm] = found;
+  if (!belongsTo(vm, migrationId)) {
+    throw failure('TargetRefused', {
+      what: `VM "${String(vm['name_label'])}" (${vmUuid}) is not destroyed: it is not of ${migrationId}.`,
+      next: 'look at it in Xen Orchestra; somebody removed our mark or took its uuid.',
+    });
+  }
+  if (vm['power_state'] !== 'Halted') await hardShutdown(xapi, ref);
+  const vdis = await disksOf(xapi, vm);
+  await xapi.call('VM.destroy', ref).catch((error: unknown) => {
+    if (!isGone(error)) throw error;
+  });
+  for (const { vdiUuid, marks } of vdis) if (marks[KEYS.migration] === migrationId) await destroyVdi(xapi, vdiUuid);
+}
+
+/** The disks behind a VM's or snapshot's VBDs, without CD drives. */
+export async function disksOf(
+  xapi: Connection,
+  vm: XapiRecord,
+): Promise<{ vdiUuid: string; deviceKey: number; marks: Record<string, string> }[]> {
+  const disks = [];
+  for (const vbdRef of vm['VBDs'] as string[]) {
+    const vbd = await xapi.call<XapiRecord>('VBD.get_record', vbdRef);
+    if (vbd['type'] !== 'Disk' || vbd['empty'] === true) continue;
+    const vdi = await xapi.call<XapiRecord>('VDI.get_record', vbd['VDI']);
+    disks.push({ vdiUuid: vdi.uuid, deviceKey: Number(vdi.other_config[KEYS.disk]), marks: vdi.other_config });
+  }
+  return disks;
+}
+
+/** Stops a VM at once; one that has just stopped by itself is fine. */
+export async function hardShutdown(xapi: Connection, vmRef: string): Promise<void> {
+  await xapi.call('VM.hard_shutdown', vmRef).catch((error: unknown) => {
+    if (xapiCode(error) !== 'VM_BAD_POWER_STATE') throw error;
+  });
+}
+
+/** Everything that carries the migration's mark, clones and snapshots before what they were made of. */
+export async function listOwned(xapi: Connection, migrationId: string): Promise<OwnedObject[]> {
+  const owned: OwnedObject[] = [];
+  for (const [, vm] of await allRecords(xapi, 'VM')) {
+    if (!belongsTo(vm, migrationId)) continue;
+    owned.push({
+      kind: vm['is_a_snapshot'] === true ? 'snapshot' : 'VM',
+      uuid: vm.uuid,
+      name: String(vm['name_label']),
+    });
+  }
+  owned.sort((a, b) => Number(a.kind === 'VM') - Number(b.kind === 'VM'));
+  for (const [type, kind] of [
+    ['VDI', 'VDI'],
+    ['network', 'network'],
+    ['task', 'task'],
+  ] as const) {
+    for (const [, record] of await allRecords(xapi, type)) {
+      // Base copies below a chain are the storage driver's own; it coalesces them.
+      if (record['managed'] === false || !belongsTo(record, migrationId)) continue;
+      if (kind === 'task' && record['status'] !== 'pending') continue;
+      owned.push({ kind, uuid: record.uuid, name: String(record['name_label']) });
+    }
+  }
+  return owned;
+}
+
+/** Destroys everything the migration has on the pool. */
+export async function destroyOwned(xapi: Connection, migrationId: string): Promise<void> {
+  const owned = await listOwned(xapi, migrationId);
+  for (const { kind, uuid } of owned) {
+    if (kind === 'VM' || kind === 'snapshot') await destroyVm(xapi, uuid, migrationId);
+    else if (kind === 'VDI') await destroyVdi(xapi, uuid);
+    else if (kind === 'network') await destroyNetwork(xapi, uuid);
+  }
+}
+
+export async function destroyNetwork(xapi: Connection, uuid: string): Promise<void> {
+  try {
+    const [ref] = await recordOf(xapi, 'network', uuid);
+    await xapi.call('network.destroy', ref);
+  } catch (error) {
+    if (!isGone(error)) throw error;
+  }
+}

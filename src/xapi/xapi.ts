@@ -1,0 +1,82 @@
+import { loadCheckpoint, saveCheckpoint } from './checkpoints.js';
+import { Connection } from './connection.js';
+import { targetFindings } from './findings.js';
+import { setVdiMetrics } from './metrics.js';
+import { about, findNetwork, findSr, srFacts } from './pool.js';
+import { destroyOwned, destroyVm, listOwned } from './removal.js';
+import { consolePicture, observeVm, startVm, stopVm } from './running.js';
+import { snapshotTarget } from './snapshots.js';
+import {
+  blockStart,
+  createTargetDisk,
+  createTargetVm,
+  isBlocked,
+  markFinished,
+  renameVm,
+  replaceDisk,
+  unblockStart,
+} from './target-vm.js';
+import { createTestCopy, destroyTestCopy, requireIsolated } from './test-copy.js';
+import { createTask, destroyTask, setTaskProgress, taskOutcome, vdiAccess } from './transfers.js';
+import type { XapiOptions } from './types.js';
+import { acquireWriter, awaitNoAttachment, releaseWriter, requireWriter } from './writers.js';
+
+/** Every step that surefire does on a pool, by the name of its function. */
+const STEPS = {
+  about,
+  findSr,
+  findNetwork,
+  srFacts,
+  targetFindings,
+  createTargetVm,
+  createTargetDisk,
+  replaceDisk,
+  blockStart,
+  unblockStart,
+  isBlocked,
+  renameVm,
+  markFinished,
+  loadCheckpoint,
+  saveCheckpoint,
+  acquireWriter,
+  requireWriter,
+  releaseWriter,
+  awaitNoAttachment,
+  vdiAccess,
+  createTask,
+  taskOutcome,
+  setTaskProgress,
+  destroyTask,
+  setVdiMetrics,
+  snapshotTarget,
+  createTestCopy,
+  requireIsolated,
+  destroyTestCopy,
+  startVm,
+  stopVm,
+  observeVm,
+  consolePicture,
+  destroyVm,
+  destroyOwned,
+  listOwned,
+};
+
+type Bound<F> = F extends (xapi: Connection, ...args: infer A) => infer R ? (...args: A) => R : never;
+
+/**
+ * One pool, for as many callers as like to share it. Logs in at the first call and again when the session has ended.
+ *
+ * Any step may throw AuthenticationFailed, CertificateChanged, ConnectionFailed, TargetNotFound, TargetRefused,
+ * SrOutOfSpace (another attempt cannot help) or TargetBusy (it may).
+ */
+export type Xapi = { [N in keyof typeof STEPS]: Bound<(typeof STEPS)[N]> } & { close(): Promise<void> };
+
+/** A client of one pool; nothing is sent before the first step. */
+export function createXapi(options: XapiOptions): Xapi {
+  const connection = new Connection(options);
+  const steps = Object.entries(STEPS).map(([name, step]) => [
+    name,
+    (...args: unknown[]) => (step as (xapi: Connection, ...rest: unknown[]) => unknown)(connection, ...args),
+  ]);
+  return { ...Object.fromEntries(steps), close: () => connection.close() } as Xapi;
+}
