@@ -17,6 +17,8 @@ const BY_TYPE: Partial<Record<FailureType, number>> = {
   ConfigInvalid: EXIT.usage,
   EndpointUnknown: EXIT.usage,
   UsageInvalid: EXIT.usage,
+  // An SR or network that was named, in the configuration or on the command line.
+  TargetNotFound: EXIT.usage,
   TemporalUnreachable: EXIT.temporalUnreachable,
   MigrationNotFound: EXIT.notFound,
   SourceNotFound: EXIT.notFound,

@@ -48,7 +48,7 @@ describe('client', () => {
     expect(webUrl).toBe(`${page}/${runId}/user-metadata`);
   });
 
-  it('[S15] refuses a second start of the same VM while the first runs', async () => {
+  it('refuses a second start of the same VM while the first runs', async () => {
     const { input } = await started('web02');
     const { type, text } = await refusal(client.start(input));
     expect(type).toBe('MigrationRunning');

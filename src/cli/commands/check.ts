@@ -27,7 +27,11 @@ export async function check(context: Context, options: CheckOptions, vm?: string
     checkTemporal(context),
   ]);
   const findings = groups.flat();
-  if (vm !== undefined && !hasErrors(findings)) findings.push(...(await checkVm(context, deps, options, vm)));
+  // What the rest says stands, but a side that cannot be asked has nothing to say of the VM.
+  const reachable = !findings.some(
+    ({ id, severity }) => severity === 'error' && ['certificate', 'endpoint'].includes(id),
+  );
+  if (vm !== undefined && reachable) findings.push(...(await checkVm(context, deps, options, vm)));
   const errors = findings.filter(({ severity }) => severity === 'error').length;
   const warnings = findings.filter(({ severity }) => severity === 'warning').length;
   const sum = `${errors} ${errors === 1 ? 'error' : 'errors'}, ${warnings} ${warnings === 1 ? 'warning' : 'warnings'}.`;
@@ -62,14 +66,10 @@ async function checkPool(config: Config, deps: Deps, name: string): Promise<Find
       networkNames: Object.keys(config.pools[name]?.networks ?? {}),
       overrides: {},
     });
+    const { productVersion, hosts } = await deps.xapi(name).about();
     const mapped = Object.entries(networks).map(([from, to]) => `${from} -> ${to.name}`);
-    return [
-      info(
-        'pool',
-        `Pool ${name}`,
-        `logged in; SR ${sr.name} (${sr.uuid}); networks ${mapped.join(', ') || 'not mapped'}.`,
-      ),
-    ];
+    const places = `SR ${sr.name} (${sr.uuid}); networks ${mapped.join(', ') || 'not mapped'}`;
+    return [info('pool', `Pool ${name}`, `${productVersion}, ${hosts.length} hosts, logged in; ${places}.`)];
   });
 }
 
