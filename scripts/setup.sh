@@ -75,13 +75,22 @@ if command -v go >/dev/null || command -v temporal >/dev/null || [ -d node_modul
 
 # --- 2. Packages of the distribution
 packages=(nbdkit libnbd-bin qemu-utils qemu-system-x86 ovmf gcc libc6-dev mtools dosfstools e2fsprogs fdisk cpio kmod
-  syslinux syslinux-common systemd-boot-efi python3-venv)
+  syslinux syslinux-common systemd-boot-efi python3-venv xz-utils)
 [ "$(uname -m)" = x86_64 ] || fail "this machine is $(uname -m)" /dev/null "the lab's guests and libraries are for x86_64; use such a machine."
 install_packages() {
   local as_root=()
   [ "$(id -u)" = 0 ] || as_root=(sudo -n)
   "${as_root[@]}" apt-get -q update
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "$@"
+}
+can_install() { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
+ensure_packages() {
+  if can_install; then
+    step packages "installing $*" "look at the log; is a Debian mirror reachable from here?" install_packages "$@"
+  else
+    fail "packages are missing, and neither root nor sudo without a password is at hand" /dev/null \
+      "run this, then start again: sudo apt-get install $*"
+  fi
 }
 if command -v dpkg-query >/dev/null; then
   # shellcheck disable=SC2016
@@ -90,21 +99,13 @@ if command -v dpkg-query >/dev/null; then
   for package in "${packages[@]}"; do
     case $'\n'$installed$'\n' in *$'\n'"$package"$'\n'*) ;; *) missing+=("$package") ;; esac
   done
-  # Debian 13 splits nbdkit: its curl and vddk plugins are packages of their own.
+  if [ ${#missing[@]} -gt 0 ]; then ensure_packages "${missing[@]}"; fi
+  # Debian 13 splits nbdkit: some plugins are packages of their own. Without root, vddk has another way (below).
   for plugin in curl vddk; do
-    name=nbdkit-plugin-$plugin
-    if [ ${#missing[@]} -gt 0 ] || [ ! -e "$cache/nbdkit.path" ]; then
-      if [ -n "$(apt-cache show --no-all-versions "$name" 2>/dev/null)" ] && ! dpkg-query -W "$name" >/dev/null 2>&1; then missing+=("$name"); fi
-    fi
+    if [ -e "$cache/nbdkit.path" ] || nbdkit "$plugin" --dump-plugin >/dev/null 2>&1; then continue; fi
+    if [ "$plugin" = vddk ] && ! can_install; then continue; fi
+    if [ -n "$(apt-cache show "nbdkit-plugin-$plugin" 2>/dev/null)" ]; then ensure_packages "nbdkit-plugin-$plugin"; fi
   done
-  if [ ${#missing[@]} -gt 0 ]; then
-    if [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; then
-      step packages "installing ${missing[*]}" "look at the log; is a Debian mirror reachable from here?" install_packages "${missing[@]}"
-    else
-      fail "packages are missing, and neither root nor sudo without a password is at hand" /dev/null \
-        "run this, then start again: sudo apt-get install ${missing[*]}"
-    fi
-  fi
 else
   absent=()
   for program in nbdkit nbdinfo qemu-img qemu-system-x86_64 gcc mcopy mkfs.vfat mke2fs debugfs sfdisk cpio depmod syslinux python3; do

@@ -41,8 +41,10 @@ for module in ext4 virtio_pci virtio_blk virtio_scsi ata_piix ata_generic ahci n
   virtio_net vmxnet3 xen-netfront evdev button; do
   while read -r verb file _; do
     [ "$verb" = insmod ] || continue
-    compgen -G "$tree/mod/*-${file##*/}" >/dev/null && continue
-    cp "$file" "$tree/mod/$((number++))-${file##*/}"
+    name=$(basename "$file" .xz)
+    compgen -G "$tree/mod/*-$name" >/dev/null && continue
+    # Debian 13 compresses modules, and busybox loads only plain ones.
+    case $file in *.xz) xz -dc "$file" ;; *) cat "$file" ;; esac >"$tree/mod/$((number++))-$name"
   done < <(modprobe -d "$work/system" -S "$version" --show-depends "$module" 2>/dev/null)
 done
 (cd "$tree" && find . | LC_ALL=C sort | cpio -o -H newc --quiet --reproducible -R 0:0 | gzip -9n) >"$work/initrd.img"

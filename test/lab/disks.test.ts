@@ -33,7 +33,7 @@ async function boot({ firmware, disks, pressPowerButton = false }: Boot): Promis
       ...['-nic', 'user,restrict=on,model=virtio-net-pci,mac=00:50:56:01:02:fe'],
       ...disks.flatMap((disk) => ['-drive', `file=${disk},format=raw,if=virtio`]),
     ],
-    { timeout: 90_000, stdin: 'ignore' },
+    { timeout: 150_000, stdin: 'ignore' },
   );
   let console_ = '';
   qemu.stdout.on('data', (chunk: Buffer) => {
@@ -88,7 +88,7 @@ describe('boot disks', () => {
     expect(await sha256(data.path), 'booting leaves none on the data disk').toBe(untouched[1]);
 
     expect(await boot({ firmware: 'bios', disks: [disk.path], pressPowerButton: true })).toContain('data=none');
-  }, 180_000);
+  }, 320_000);
 
   it('boots by UEFI and powers off at once when not told to stay', async () => {
     const path = join(home, 'uefi.raw');
@@ -96,7 +96,7 @@ describe('boot disks', () => {
     const said = await boot({ firmware: 'uefi', disks: [path] });
     expect(said).toMatch(/BOOTPROOF nonce=uefi-1 firmware=uefi disk=\/dev\/vda2 payload=ok .* boots=1/);
     expect(await boot({ firmware: 'uefi', disks: [path] })).toContain('boots=2');
-  }, 180_000);
+  }, 320_000);
 
   it('notices a damaged payload', async () => {
     const path = join(home, 'damaged.raw');
@@ -109,7 +109,7 @@ describe('boot disks', () => {
     await handle.write(Buffer.alloc(512), 0, 512, at);
     await handle.close();
     expect(await boot({ firmware: 'bios', disks: [path] })).toContain('payload=BAD');
-  }, 120_000);
+  }, 160_000);
 
   it('is made from the template in well under two seconds', async () => {
     const begin = Date.now();

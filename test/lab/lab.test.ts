@@ -56,7 +56,7 @@ beforeAll(async () => {
 afterAll(() => rm(home, { recursive: true, force: true }));
 
 describe('npm run lab', () => {
-  it('[D2] prints one line of JSON when everything answers, goes on where it was, and leaves no process behind', async () => {
+  it('prints one line of JSON when everything answers, goes on where it was, and leaves no process behind', async () => {
     const stateDir = join(home, 'lab');
     const args = ['dist/lab/main.js', '--json', '--state-dir', stateDir];
     const first = await startLauncher('node', args);

@@ -28,6 +28,8 @@ interface Attempt {
   server?: string;
   port?: number;
   vm?: string;
+  /** Without nbdkit's `-r`. */
+  isWritable?: boolean;
   /** More parameters of the plugin. */
   more?: string[];
 }
@@ -39,7 +41,8 @@ async function withNbdkit(client: string, attempt: Attempt = {}) {
   const { exitCode, stdout, stderr } = await execa(
     nbdkit,
     [
-      ...['-r', '-U', '-', 'vddk', `libdir=${libdir}`, `server=${attempt.server ?? '127.0.0.1'}`],
+      ...(attempt.isWritable ? [] : ['-r']),
+      ...['-U', '-', 'vddk', `libdir=${libdir}`, `server=${attempt.server ?? '127.0.0.1'}`],
       ...[`port=${attempt.port ?? 8989}`, `user=${attempt.user ?? 'root'}`, `password=+${passwordFile}`],
       ...[`thumbprint=${attempt.thumbprint ?? THUMBPRINT}`, `vm=moref=${attempt.vm ?? 'vm-1'}`],
       ...[`file=${attempt.disk ?? DISK}`, ...(attempt.more ?? []), '--run', client],
@@ -156,6 +159,14 @@ describe('mock VDDK behind the real nbdkit plugin', () => {
     const { exitCode, stderr } = await withNbdkit('nbdinfo --size "$uri"', attempt);
     expect(exitCode).not.toBe(0);
     expect(stderr).toMatch(reason);
+  });
+
+  it('[S29] refuses to open a source for writing', async () => {
+    const before = await sha256(file('vm-flat.vmdk'));
+    const { exitCode, stderr } = await withNbdkit('nbdinfo --size "$uri"', { isWritable: true });
+    expect(exitCode).not.toBe(0);
+    expect(stderr).toMatch(/You do not have access rights to this file/);
+    expect(await sha256(file('vm-flat.vmdk'))).toBe(before);
   });
 
   it('accepts a thumbprint without colons in lower case', async () => {
