@@ -20,6 +20,14 @@ export interface SourceDiskFacts {
   datastore: string;
 }
 
+/** What a transfer host can read with, and why not. */
+export interface TransportProbe {
+  /** Version line; absent when nbdkit is not there. */
+  nbdkit?: string | undefined;
+  https: { usable: boolean; why?: string };
+  vddk: { usable: boolean; why?: string; version?: string };
+}
+
 /** What preflight fixes for the rest of the migration. */
 export interface PreflightResult {
   findings: Finding[];
@@ -130,7 +138,7 @@ export interface CreateTargetInput extends TargetRef {
  * is found again by the migration id on the object.
  */
 export interface Activities {
-  preflight(input: { input: MigrationInput; migrationId: string }): Promise<PreflightResult>;
+  preflight(input: { input: MigrationInput; migrationId: string; probe: TransportProbe }): Promise<PreflightResult>;
 
   listForeignSnapshots(input: SourceRef): Promise<ForeignSnapshot[]>;
   removeSourceSnapshots(input: SourceRef & { snapshotMoRefs: string[] }): Promise<void>;
@@ -167,7 +175,16 @@ export interface Activities {
   }>;
   /** Destroys the doubted VDI and makes an empty one in its place (R8). */
   replaceTargetDisk(
-    input: TargetRef & { targetVmUuid: string; vdiUuid: string },
+    input: TargetRef & {
+      targetVmUuid: string;
+      vdiUuid: string;
+      srUuid: string;
+      deviceKey: number;
+      label: string;
+      capacityBytes: number;
+      /** Place of the disk in the guest's order. */
+      index: number;
+    },
   ): Promise<{ vdiUuid: string; vdiSizeBytes: number }>;
   snapshotTarget(input: TargetRef & { targetVmUuid: string; name: string; pass: string }): Promise<TargetSnapshot>;
   destroyTargetSnapshot(input: TargetRef & { snapshotUuid: string }): Promise<void>;
@@ -187,13 +204,14 @@ export interface Activities {
   /** Stops and blocks what ran; it keeps its data (R24). */
   retireTarget(input: TargetRef & { targetVmUuid: string; name: string; reason: string }): Promise<void>;
   destroyTarget(input: TargetRef): Promise<void>;
-  finishTarget(input: TargetRef & { targetVmUuid: string; name: string }): Promise<void>;
+  finishTarget(input: TargetRef & { targetVmUuid: string; name: string; instanceUuid: string }): Promise<void>;
   /** Every object of ours that is still there on either side, except what is meant to stay. */
   listLeftovers(input: SourceRef & TargetRef & { keep: string[] }): Promise<string[]>;
 }
 
 /** What runs on the transfer workers: the only activities that touch block data. */
 export interface TransferActivities {
+  probeTransports(): Promise<TransportProbe>;
   copyDisk(input: CopyDiskInput): Promise<CopyDiskResult>;
   verifyDisk(input: VerifyDiskInput): Promise<{ bytesChecked: number; seconds: number }>;
 }

@@ -124,7 +124,10 @@ export interface Artifacts {
 export interface MigrationStatus {
   schema: 1;
   vm: string;
+  /** The workflow id. */
   migrationId: string;
+  /** Carried by every object that this run made, on both sides. */
+  tag: string;
   stage: Stage;
   guideStage: string;
   since: string;
@@ -181,7 +184,7 @@ export interface BootEvidence {
   addresses: string[];
   pvDrivers?: boolean;
   vifs: { mac: string; networkUuid: string; hasPif: boolean }[];
-  consolePicture?: { contentType: string; bytes: number; blake3: string; file?: string };
+  consolePicture?: { contentType: string; bytes: number; file: string };
 }
 
 /** Result of a migration that succeeded; for the others it travels in the failure's details. */

@@ -50,3 +50,6 @@ export type WaitingFor =
 
 /** How a migration ended, or `running`. */
 export type Outcome = 'running' | 'migrated' | 'rolled-back' | 'aborted' | 'attention';
+
+/** Task queue of workflows and of the short activities. */
+export const ORCHESTRATOR_QUEUE = 'surefire';

@@ -67,6 +67,11 @@ export async function startOver(migration: Migration, disk: DiskState): Promise<
     ...migration.target,
     targetVmUuid: migration.targetVmUuid,
     vdiUuid: disk.vdiUuid,
+    srUuid: migration.input.target.srUuid,
+    deviceKey: disk.deviceKey,
+    label: `${migration.input.vm} ${disk.label}`,
+    capacityBytes: disk.capacityBytes,
+    index: migration.disks.indexOf(disk),
   });
   disk.vdiUuid = fresh.vdiUuid;
   disk.vdiSizeBytes = fresh.vdiSizeBytes;

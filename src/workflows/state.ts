@@ -17,6 +17,10 @@ const PERCENT_AT: Record<Stage, number> = Object.fromEntries(
 
 /** All that a migration remembers. Changed by the stages and the message handlers, read by the `status` query. */
 export class Migration {
+  /**
+   * The tag on everything this migration makes. It names the run as well: a second try of the same VM must not take
+   * what an earlier one left for its own, least of all a target that was kept because it holds data (R24).
+   */
   readonly id: string;
   readonly undo: UndoStack;
   readonly #status: MigrationStatus;
@@ -44,12 +48,14 @@ export class Migration {
 
   constructor(input: MigrationInput) {
     this.input = input;
-    this.id = workflowInfo().workflowId;
+    const { workflowId, firstExecutionRunId } = workflowInfo();
+    this.id = `${workflowId}#${firstExecutionRunId.slice(0, 8)}`;
     this.undo = new UndoStack(this);
     this.#status = {
       schema: 1,
       vm: input.vm,
-      migrationId: this.id,
+      migrationId: workflowId,
+      tag: this.id,
       stage: 'preflight',
       guideStage: GUIDE_STAGE.preflight,
       since: now(),

@@ -72,6 +72,17 @@ export async function disksOf(
   return disks;
 }
 
+/** Uuids of the disks of a VM or snapshot; none when it is gone. */
+export async function diskUuidsOf(xapi: Connection, vmUuid: string): Promise<string[]> {
+  try {
+    const [, vm] = await recordOf(xapi, 'VM', vmUuid);
+    return (await disksOf(xapi, vm)).map(({ vdiUuid }) => vdiUuid);
+  } catch (error) {
+    if (isGone(error)) return [];
+    throw error;
+  }
+}
+
 /** Stops a VM at once; one that has just stopped by itself is fine. */
 export async function hardShutdown(xapi: Connection, vmRef: string): Promise<void> {
   await xapi.call('VM.hard_shutdown', vmRef).catch((error: unknown) => {

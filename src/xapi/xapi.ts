@@ -3,7 +3,7 @@ import { Connection } from './connection.js';
 import { targetFindings } from './findings.js';
 import { setVdiMetrics } from './metrics.js';
 import { about, findNetwork, findSr, srFacts } from './pool.js';
-import { destroyOwned, destroyVm, listOwned } from './removal.js';
+import { destroyOwned, destroyVm, diskUuidsOf, listOwned } from './removal.js';
 import { consolePicture, observeVm, startVm, stopVm } from './running.js';
 import { snapshotTarget } from './snapshots.js';
 import {
@@ -59,6 +59,7 @@ const STEPS = {
   destroyVm,
   destroyOwned,
   listOwned,
+  diskUuidsOf,
 };
 
 type Bound<F> = F extends (xapi: Connection, ...args: infer A) => infer R ? (...args: A) => R : never;

@@ -73,7 +73,12 @@ export async function finish({ migration }: Run): Promise<string[]> {
     ...migration.source,
     mark: `migrated to ${migration.target.pool} VM ${migration.targetVmUuid} by ${migration.id}`,
   });
-  await step.finishTarget({ ...migration.target, targetVmUuid: migration.targetVmUuid, name: migration.input.vm });
+  await step.finishTarget({
+    ...migration.target,
+    targetVmUuid: migration.targetVmUuid,
+    name: migration.input.vm,
+    instanceUuid: migration.plan.source.instanceUuid,
+  });
   for (const { kind } of migration.undo.list()) migration.undo.drop(kind as never);
   return step.listLeftovers({ ...migration.source, ...migration.target, keep: kept(migration) });
 }

@@ -1,7 +1,7 @@
 import { CancellationScope, isCancellation, upsertSearchAttributes } from '@temporalio/workflow';
 import { failure, formatBytes } from '../../shared/index.js';
 import type { GuestObservation } from '../../activities/types.js';
-import { step, watch } from '../activity-options.js';
+import { step, transferOn, watch } from '../activity-options.js';
 import { ATTRIBUTES } from '../attributes.js';
 import { wordAlone } from '../gates.js';
 import { BASELINE, CLEAN, SOURCE_SNAPSHOTS } from '../names.js';
@@ -12,7 +12,9 @@ import type { Migration } from '../state.js';
 /** Stage 0: both sides are inspected; nothing is changed. Errors stop, warnings need an acknowledgement. */
 export async function preflight({ migration, gates }: Run): Promise<void> {
   const { input } = migration;
-  const plan = await step.preflight({ input, migrationId: migration.id });
+  // The host that will copy is asked, not the one that happens to run this.
+  const probe = await transferOn(input.transferQueue).probeTransports();
+  const plan = await step.preflight({ input, migrationId: migration.id, probe });
   migration.plan = plan;
   migration.set({
     findings: plan.findings,

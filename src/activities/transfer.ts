@@ -1,0 +1,120 @@
+import { activityInfo, cancellationSignal } from '@temporalio/activity';
+import { CancelledFailure } from '@temporalio/common';
+import { connectDisk } from '../nbd/index.js';
+import type { DiskSource, NbdClient } from '../nbd/index.js';
+import { failure } from '../shared/index.js';
+import { copyPass, verifyBase, verifyDelta } from '../transfer/index.js';
+import { explain } from './beating.js';
+import type { Deps } from './deps.js';
+import { planPass } from './plan.js';
+import { ProgressReporter } from './progress.js';
+import { checkpointsOn, readBackOf, sinkFor } from './target-disk.js';
+import { openTransport, probeTransports } from './transports.js';
+import type { CopyDiskInput, TransferActivities } from './types.js';
+
+const BEAT_MS = 1_000;
+
+/** What moves and checks block data; runs on the transfer workers. */
+export function transferActivities(deps: Deps): TransferActivities {
+  return {
+    probeTransports: () => probeTransports(deps),
+
+    /**
+     * Copies one disk in one pass. May run any number of times: the checkpoint on the VDI says what is durable, and the
+     * segment that was in flight is sent again, literally.
+     */
+    async copyDisk(input) {
+      const { disk, target } = input;
+      return withSource(deps, input, async (source, connect, progress) => {
+        const xapi = deps.xapi(target.pool);
+        const { plan, deltaMethod } = await planPass(input, deps.vsphere(input.source.vcenter), connect);
+        const writerId = `${activityInfo().workflowExecution?.runId}/${activityInfo().activityId}/${activityInfo().attempt}`;
+        await xapi.acquireWriter(disk.vdiUuid, writerId);
+        const result = await copyPass({
+          plan,
+          pass: input.pass,
+          snapshot: input.snapshotMoRef,
+          openReader: connect,
+          sink: sinkFor(xapi, {
+            vdiUuid: disk.vdiUuid,
+            name: `${input.pass} of ${disk.label}`,
+            writerId,
+            migrationId: target.migrationId,
+          }),
+          checkpoints: checkpointsOn(xapi, disk.vdiUuid),
+          signal: cancellationSignal(),
+          segmentBytes: deps.config.transfer.segmentBytes,
+          segmentSeconds: deps.config.transfer.segmentSeconds,
+          // A delta is asked from the last complete changeId, so it covers whatever a broken one announced (R8).
+          coversUnfinished: input.kind === 'delta',
+          onProgress: (p) => progress.beat('copy', p.bytesDone, p.bytesTotal, p.bytesPerSecond),
+        });
+        await xapi.releaseWriter(disk.vdiUuid, writerId);
+        await xapi.setVdiMetrics({
+          vdiUuid: disk.vdiUuid,
+          pass: input.pass,
+          kind: input.kind,
+          bytes: result.bytesSent,
+          seconds: result.seconds,
+        });
+        const { chunks: _chunks, resumedFrom: _resumedFrom, ...figures } = result;
+        return { ...figures, deltaMethod, nbdkit: source.commandLine, versions: source.pluginVersion };
+      });
+    },
+
+    /** Reads one disk back from its target snapshot, from the first byte to the last. */
+    async verifyDisk(input) {
+      const { disk, target, snapshotVdiUuid, previousSnapshotVdiUuid } = input;
+      return withSource(deps, input, async (_source, connect, progress) => {
+        const xapi = deps.xapi(target.pool);
+        const { plan } = await planPass(input, deps.vsphere(input.source.vcenter), connect);
+        if (plan.planDigest !== input.planDigest) {
+          throw failure('PlanChanged', {
+            what: `${disk.label}: vSphere now reports other extents for pass ${input.pass} than when it was copied.`,
+            why: 'The read-back would compare with another plan.',
+            next: 'copy this disk in full.',
+          });
+        }
+        const { readBack, sizeBytes } = await readBackOf(xapi, snapshotVdiUuid, disk.label, target.migrationId);
+        const options = {
+          plan,
+          chainDigest: input.chainDigest,
+          targetSizeBytes: sizeBytes,
+          readBack,
+          openReader: connect,
+          signal: cancellationSignal(),
+          onProgress: (p: { bytesDone: number; bytesTotal: number; bytesPerSecond: number }) =>
+            progress.beat('verify', p.bytesDone, p.bytesTotal, p.bytesPerSecond),
+        };
+        if (input.kind === 'base') return verifyBase(options);
+        if (previousSnapshotVdiUuid === undefined) throw new Error('a delta is compared with the snapshot before it');
+        const previous = await readBackOf(xapi, previousSnapshotVdiUuid, disk.label, target.migrationId);
+        return verifyDelta({ ...options, readBackPrevious: previous.readBack });
+      });
+    },
+  };
+}
+
+type Work<T> = (source: DiskSource, connect: () => Promise<NbdClient>, progress: ProgressReporter) => Promise<T>;
+
+/** Runs a piece of work with the source disk open; the nbdkit is gone when it ends, however it ends. */
+async function withSource<T>(deps: Deps, input: CopyDiskInput, work: Work<T>): Promise<T> {
+  const progress = new ProgressReporter(input.disk.label);
+  const signal = cancellationSignal();
+  progress.beat('open', 0, input.disk.capacityBytes, 0);
+  const beat = setInterval(() => progress.repeat(), BEAT_MS);
+  let source: DiskSource | undefined;
+  try {
+    const opened = await openTransport(deps, input);
+    source = opened;
+    const connect = () => connectDisk(opened, { subject: input.fileName, signal });
+    return await work(opened, connect, progress);
+  } catch (error) {
+    const told = explain(error);
+    if (told instanceof CancelledFailure) progress.stoppedOnPurpose();
+    throw told;
+  } finally {
+    clearInterval(beat);
+    await source?.stop();
+  }
+}

@@ -1,0 +1,92 @@
+import { NativeConnection, Runtime, Worker, DefaultLogger, makeTelemetryFilterString } from '@temporalio/worker';
+import { Command, Option } from 'commander';
+import { fileURLToPath } from 'node:url';
+import { pino } from 'pino';
+import { createActivities, createTransferActivities } from './activities/index.js';
+import { connectDeps } from './activities/connections.js';
+import { loadConfig } from './config.js';
+import type { Config } from './config.js';
+import { sweepLeftovers } from './nbd/index.js';
+import { ORCHESTRATOR_QUEUE } from './shared/index.js';
+
+export type WorkerRole = 'orchestrator' | 'transfer';
+
+/** Time for activities to end at a checkpoint after SIGTERM, and for the process to give up. */
+const SHUTDOWN = { shutdownGraceTime: '2 seconds', shutdownForceTime: '90 seconds' } as const;
+
+/**
+ * Builds one worker.
+ *
+ * `orchestrator`: workflows, and SOAP and XAPI calls of seconds. `transfer`: copies and read-backs of disks, few at a
+ * time, on this host's own queue.
+ */
+export async function createWorker(role: WorkerRole, config: Config, connection: NativeConnection) {
+  const deps = connectDeps(config);
+  const { namespace } = config.temporal;
+  const worker =
+    role === 'orchestrator'
+      ? await Worker.create({
+          connection,
+          namespace,
+          taskQueue: ORCHESTRATOR_QUEUE,
+          workflowsPath: fileURLToPath(new URL('./workflows', import.meta.url)),
+          activities: createActivities(deps),
+          // Gates of many migrations may watch at once; each watch is an activity that sleeps.
+          maxConcurrentActivityTaskExecutions: 500,
+          ...SHUTDOWN,
+        })
+      : await Worker.create({
+          connection,
+          namespace,
+          taskQueue: config.transfer.queue,
+          activities: createTransferActivities(deps),
+          maxConcurrentActivityTaskExecutions: config.transfer.slots,
+          // How soon a transfer hears of pause and cancel (R19), and how fresh its progress is.
+          maxHeartbeatThrottleInterval: '1 second',
+          ...SHUTDOWN,
+        });
+  return { worker, close: () => deps.close() };
+}
+
+async function main(): Promise<void> {
+  const program = new Command('surefire-worker')
+    .description('Runs one Temporal worker of surefire until SIGTERM.')
+    .addOption(new Option('--role <role>').choices(['orchestrator', 'transfer']).makeOptionMandatory())
+    .option('--config <file>', 'configuration, default as for surefire');
+  program.parse();
+  const { role, config: path } = program.opts<{ role: WorkerRole; config?: string }>();
+
+  const log = pino({ level: process.env['SUREFIRE_LOG_LEVEL'] ?? 'info' }, pino.destination(2));
+  Runtime.install({
+    logger: new DefaultLogger('INFO', ({ level, message, meta }) => {
+      const fields = meta && Object.fromEntries(Object.entries(meta).filter(([key]) => key !== 'sdkComponent'));
+      log[level === 'TRACE' ? 'trace' : (level.toLowerCase() as 'debug' | 'info' | 'warn' | 'error')](
+        fields ?? {},
+        message,
+      );
+    }),
+    telemetryOptions: { logging: { forward: {}, filter: makeTelemetryFilterString({ core: 'WARN', other: 'ERROR' }) } },
+  });
+
+  const config = loadConfig(path);
+  if (role === 'transfer') {
+    const swept = await sweepLeftovers(config.transfer.runDir);
+    if (swept.length > 0) log.warn({ swept }, 'nbdkit processes of an earlier worker were ended');
+  }
+  const connection = await NativeConnection.connect({ address: config.temporal.address });
+  try {
+    const { worker, close } = await createWorker(role, config, connection);
+    log.info({ role, namespace: config.temporal.namespace, taskQueue: worker.options.taskQueue }, 'worker is ready');
+    await worker.run();
+    await close();
+  } finally {
+    await connection.close();
+  }
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  main().catch((error: unknown) => {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    process.exitCode = 1;
+  });
+}
