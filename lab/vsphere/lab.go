@@ -157,6 +157,10 @@ func (l *Lab) populate(ctx context.Context, restart bool) error {
 		return err
 	}
 	for i, spec := range l.VMs {
+		if _, err := os.Stat(l.stateFile(made[i].Self)); restart && os.IsNotExist(err) {
+			made[i].UnregisterVM(l.context(), &types.UnregisterVM{This: made[i].Self}) // as in an earlier run
+			continue
+		}
 		vm, err := newVM(l, made[i], spec, restart)
 		if err != nil {
 			return fmt.Errorf("%s: %w", spec.Name, err)

@@ -47,7 +47,7 @@ func newRig(t *testing.T) *rig {
 	if err := os.WriteFile(filepath.Join(dir, "seed"), want, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	scenario := `{"user":"u","password":"p","vms":[{"name":"web","firmware":"efi","poweredOn":true,"tools":"none",
+	scenario := `{"user":"u","password":"p","vms":[{"name":"other","disks":[{"capacityBytes":512}]},{"name":"web","firmware":"efi","poweredOn":true,"tools":"none",
 		"nics":[{"mac":"00:50:56:00:00:01","ips":["10.0.0.5"]}],"disks":[{"file":"seed"},{"capacityBytes":1048576,"mode":"independent_persistent"}]}]}`
 	if err := os.WriteFile(filepath.Join(dir, "s.json"), []byte(scenario), 0o600); err != nil {
 		t.Fatal(err)

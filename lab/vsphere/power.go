@@ -25,26 +25,69 @@ func (vm *VM) PowerOffVMTask(ctx *simulator.Context, req *types.PowerOffVM_Task)
 	return &methods.PowerOffVM_TaskBody{Res: &types.PowerOffVM_TaskResponse{Returnval: ref}}
 }
 
+// SuspendVMTask stops the VM where it is.
+func (vm *VM) SuspendVMTask(ctx *simulator.Context, req *types.SuspendVM_Task) soap.HasFault {
+	ref := vm.task(ctx, "SuspendVM", "VirtualMachine.suspend", func() (types.AnyType, types.BaseMethodFault) {
+		if fault := vm.mustRun(types.VirtualMachinePowerStateSuspended); fault != nil {
+			return nil, fault
+		}
+		return nil, vm.power(ctx, types.VirtualMachinePowerStateSuspended)
+	})
+	return &methods.SuspendVM_TaskBody{Res: &types.SuspendVM_TaskResponse{Returnval: ref}}
+}
+
+// ResetVMTask presses the reset button.
+func (vm *VM) ResetVMTask(ctx *simulator.Context, req *types.ResetVM_Task) soap.HasFault {
+	ref := vm.task(ctx, "ResetVM", "VirtualMachine.reset", func() (types.AnyType, types.BaseMethodFault) {
+		if fault := vm.mustRun(types.VirtualMachinePowerStatePoweredOn); fault != nil {
+			return nil, fault
+		}
+		vm.reboot(ctx)
+		return nil, nil
+	})
+	return &methods.ResetVM_TaskBody{Res: &types.ResetVM_TaskResponse{Returnval: ref}}
+}
+
+// mustRun is the fault of a call that only a running VM can obey.
+func (vm *VM) mustRun(wanted types.VirtualMachinePowerState) types.BaseMethodFault {
+	if vm.on() {
+		return nil
+	}
+	return &types.InvalidPowerState{RequestedState: wanted, ExistingState: vm.Runtime.PowerState}
+}
+
+// askGuest is what ShutdownGuest and RebootGuest need: a running VM, with Tools.
+func (vm *VM) askGuest(wanted types.VirtualMachinePowerState) *soap.Fault {
+	if fault := vm.mustRun(wanted); fault != nil {
+		return simulator.Fault(faultText(fault), fault)
+	}
+	if vm.spec.Tools != "running" {
+		return simulator.Fault("Cannot complete operation because VMware Tools is not running in this virtual machine.", &types.ToolsUnavailable{})
+	}
+	return nil
+}
+
+// RebootGuest asks VMware Tools to restart the guest.
+func (vm *VM) RebootGuest(ctx *simulator.Context, req *types.RebootGuest) soap.HasFault {
+	if fault := vm.askGuest(types.VirtualMachinePowerStatePoweredOn); fault != nil {
+		return &methods.RebootGuestBody{Fault_: fault}
+	}
+	vm.reboot(ctx)
+	return &methods.RebootGuestBody{Res: &types.RebootGuestResponse{}}
+}
+
 // ShutdownGuest asks VMware Tools, if they run; the guest takes its time.
 func (vm *VM) ShutdownGuest(ctx *simulator.Context, req *types.ShutdownGuest) soap.HasFault {
-	body := &methods.ShutdownGuestBody{}
-	switch {
-	case !vm.on():
-		body.Fault_ = simulator.Fault("", &types.InvalidPowerState{
-			RequestedState: types.VirtualMachinePowerStatePoweredOff, ExistingState: vm.Runtime.PowerState,
-		})
-	case vm.spec.Tools != "running":
-		body.Fault_ = simulator.Fault("Cannot complete operation because VMware Tools is not running in this virtual machine.", &types.ToolsUnavailable{})
-	default:
-		if wait := vm.spec.ShutdownSeconds; wait >= 0 {
-			time.AfterFunc(time.Duration(wait*float64(time.Second)), func() {
-				ctx := vm.lab.context()
-				ctx.WithLock(vm, func() { _ = vm.power(ctx, types.VirtualMachinePowerStatePoweredOff) })
-			})
-		}
-		body.Res = &types.ShutdownGuestResponse{}
+	if fault := vm.askGuest(types.VirtualMachinePowerStatePoweredOff); fault != nil {
+		return &methods.ShutdownGuestBody{Fault_: fault}
 	}
-	return body
+	if wait := vm.spec.ShutdownSeconds; wait >= 0 {
+		time.AfterFunc(time.Duration(wait*float64(time.Second)), func() {
+			ctx := vm.lab.context()
+			ctx.WithLock(vm, func() { _ = vm.power(ctx, types.VirtualMachinePowerStatePoweredOff) })
+		})
+	}
+	return &methods.ShutdownGuestBody{Res: &types.ShutdownGuestResponse{}}
 }
 
 // MountToolsInstaller and UnmountToolsInstaller only keep the books.

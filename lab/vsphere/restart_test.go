@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 )
@@ -114,5 +115,22 @@ func TestBootTime(t *testing.T) {
 	r.post("/vms/web/shutdown", nil)
 	if vm := r.properties(); first == nil || !second.After(*first) || vm.Runtime.BootTime != nil || vm.Runtime.PowerState != "poweredOff" {
 		t.Errorf("%v, %v, %+v", first, second, vm.Runtime)
+	}
+}
+
+// A VM that was deleted stays away; the others keep their references.
+func TestDestroyedStaysAway(t *testing.T) {
+	r := newRig(t)
+	other := r.lab.vms()[0].Self
+	for _, vm := range r.lab.vms() {
+		if vm.Name == "other" {
+			other = vm.Self
+		}
+	}
+	r.ok(r.done(object.NewVirtualMachine(r.c.Client, other).Destroy(r.ctx)))
+	before := r.vm.Reference()
+	r.restart()
+	if all := r.lab.vms(); len(all) != 1 || all[0].Self != before {
+		t.Errorf("after the restart: %v", all)
 	}
 }

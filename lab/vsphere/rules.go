@@ -84,7 +84,7 @@ func (l *Lab) intercept(ctx *simulator.Context, m *simulator.Method) (mo.Referen
 func ourTask(method string) bool {
 	name, is := strings.CutSuffix(method, "_Task")
 	return is && slices.Contains([]string{
-		"PowerOnVM", "PowerOffVM", "ReconfigVM", "Rename", "CreateSnapshot", "CreateSnapshotEx", "RemoveSnapshot", "RemoveAllSnapshots",
+		"PowerOnVM", "PowerOffVM", "SuspendVM", "ResetVM", "Destroy", "ReconfigVM", "Rename", "CreateSnapshot", "CreateSnapshotEx", "RemoveSnapshot", "RemoveAllSnapshots",
 		"RevertToSnapshot", "RevertToCurrentSnapshot", "ConsolidateVMDisks",
 	}, name)
 }

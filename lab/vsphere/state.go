@@ -150,9 +150,11 @@ func (s savedTracking) tracking() tracking {
 	return t
 }
 
-func (vm *VM) stateFile() string {
-	return filepath.Join(vm.lab.state, "vms", vm.Self.Value+".json")
+func (l *Lab) stateFile(vm types.ManagedObjectReference) string {
+	return filepath.Join(l.state, "vms", vm.Value+".json")
 }
+
+func (vm *VM) stateFile() string { return vm.lab.stateFile(vm.Self) }
 
 // save keeps the VM's state, then deletes what it no longer mentions. The VM's
 // lock is held.

@@ -168,6 +168,36 @@ func (vm *VM) RenameTask(ctx *simulator.Context, req *types.Rename_Task) soap.Ha
 	return &methods.Rename_TaskBody{Res: &types.Rename_TaskResponse{Returnval: ref}}
 }
 
+// DestroyTask deletes the VM, for later starts of the lab too.
+func (vm *VM) DestroyTask(ctx *simulator.Context, req *types.Destroy_Task) soap.HasFault {
+	ref := vm.task(ctx, "Destroy", "VirtualMachine.destroy", func() (types.AnyType, types.BaseMethodFault) {
+		res := vm.VirtualMachine.DestroyTask(ctx, req).(*methods.Destroy_TaskBody)
+		t := ctx.Map.Get(res.Res.Returnval).(*simulator.Task)
+		if t.Wait(); t.Info.Error != nil {
+			return nil, t.Info.Error.Fault
+		}
+		return nil, vm.forgotten()
+	})
+	return &methods.Destroy_TaskBody{Res: &types.Destroy_TaskResponse{Returnval: ref}}
+}
+
+// UnregisterVM takes the VM out of the inventory and leaves its files.
+func (vm *VM) UnregisterVM(ctx *simulator.Context, req *types.UnregisterVM) soap.HasFault {
+	res := vm.VirtualMachine.UnregisterVM(ctx, req)
+	if res.Fault() == nil {
+		vm.forgotten()
+	}
+	return res
+}
+
+func (vm *VM) forgotten() types.BaseMethodFault {
+	vm.ready = false // nothing of it is saved any more
+	if err := os.Remove(vm.stateFile()); err != nil {
+		return &types.FileFault{File: vm.stateFile(), VimFault: because(err)}
+	}
+	return nil
+}
+
 // follow waits for the simulator's own task and sets right what it leaves out.
 func (vm *VM) follow(ctx *simulator.Context, task types.ManagedObjectReference) types.BaseMethodFault {
 	t := ctx.Map.Get(task).(*simulator.Task)

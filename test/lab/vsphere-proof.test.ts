@@ -84,12 +84,12 @@ async function guestWrites(): Promise<void> {
   data.copy(want, offset);
 }
 
-/** Goes on writing as long as `work` lasts, and at least ten times. */
+/** Writes while `work` goes on: 10 to 15 times, because each area costs two runs of nbdkit to read. */
 async function whileGuestWrites<T>(work: Promise<T>): Promise<T> {
   let done = false;
   const settled = work.finally(() => (done = true));
   settled.catch(() => undefined); // awaited below, after the last write
-  for (let i = 0; !done || i < 10; i++) await guestWrites();
+  for (let i = 0; i < 10 || (i < 15 && !done); i++) await guestWrites();
   return settled;
 }
 
