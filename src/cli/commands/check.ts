@@ -20,18 +20,17 @@ export interface CheckOptions {
 export async function check(context: Context, options: CheckOptions, vm?: string): Promise<number> {
   const config = context.config();
   const deps = await context.deps();
-  const groups = await Promise.all([
-    ...Object.keys(config.vcenters).map((name) => checkVcenter(config, deps, name)),
-    ...Object.keys(config.pools).map((name) => checkPool(config, deps, name)),
-    checkTransports(config),
-    checkTemporal(context),
+  const [sides, rest] = await Promise.all([
+    Promise.all([
+      ...Object.keys(config.vcenters).map((name) => checkVcenter(config, deps, name)),
+      ...Object.keys(config.pools).map((name) => checkPool(config, deps, name)),
+    ]),
+    Promise.all([checkTransports(config), checkTemporal(context)]),
   ]);
-  const findings = groups.flat();
-  // What the rest says stands, but a side that cannot be asked has nothing to say of the VM.
-  const reachable = !findings.some(
-    ({ id, severity }) => severity === 'error' && ['certificate', 'endpoint'].includes(id),
-  );
-  if (vm !== undefined && reachable) findings.push(...(await checkVm(context, deps, options, vm)));
+  const findings = [...sides, ...rest].flat();
+  // A side that cannot be asked has nothing to say of the VM.
+  const silent = sides.flat().some(({ id, severity }) => severity === 'error' && /^(certificate|endpoint)$/.test(id));
+  if (vm !== undefined && !silent) findings.push(...(await checkVm(context, deps, options, vm)));
   const errors = findings.filter(({ severity }) => severity === 'error').length;
   const warnings = findings.filter(({ severity }) => severity === 'warning').length;
   const sum = `${errors} ${errors === 1 ? 'error' : 'errors'}, ${warnings} ${warnings === 1 ? 'warning' : 'warnings'}.`;
