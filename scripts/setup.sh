@@ -100,12 +100,11 @@ if command -v dpkg-query >/dev/null; then
     case $'\n'$installed$'\n' in *$'\n'"$package"$'\n'*) ;; *) missing+=("$package") ;; esac
   done
   if [ ${#missing[@]} -gt 0 ]; then ensure_packages "${missing[@]}"; fi
-  # Debian 13 splits nbdkit: some plugins are packages of their own. Without root, vddk has another way (below).
-  for plugin in curl vddk; do
-    if [ -e "$cache/nbdkit.path" ] || nbdkit "$plugin" --dump-plugin >/dev/null 2>&1; then continue; fi
-    if [ "$plugin" = vddk ] && ! can_install; then continue; fi
-    if [ -n "$(apt-cache show "nbdkit-plugin-$plugin" 2>/dev/null)" ]; then ensure_packages "nbdkit-plugin-$plugin"; fi
-  done
+  # Debian 13 has the vddk plugin as a package, in contrib; where apt does not know it, there is another way (below).
+  if [ ! -e "$cache/nbdkit.path" ] && can_install && ! nbdkit vddk --dump-plugin >/dev/null 2>&1 &&
+    [ -n "$(apt-cache show nbdkit-plugin-vddk 2>/dev/null)" ]; then
+    ensure_packages nbdkit-plugin-vddk
+  fi
 else
   absent=()
   for program in nbdkit nbdinfo qemu-img qemu-system-x86_64 gcc mcopy mkfs.vfat mke2fs debugfs sfdisk cpio depmod syslinux python3; do
