@@ -59,8 +59,8 @@ func Start(state, scenario, listen string) (*Lab, error) {
 	m := simulator.VPX()
 	m.Machine, m.Datastore, m.Host, m.ClusterHost = 0, 0, 0, max(l.Hosts, 1)
 	m.ServiceContent.About.InstanceUuid = center.InstanceUUID
-	if l.APIVersion != "" {
-		m.ServiceContent.About.Version, m.ServiceContent.About.ApiVersion = l.APIVersion, l.APIVersion
+	if about := &m.ServiceContent.About; l.APIVersion != "" {
+		about.Version, about.ApiVersion, about.FullName = l.APIVersion, l.APIVersion, "VMware vCenter Server "+l.APIVersion
 	}
 	// A task takes its object's lock when it runs, not when it is asked for.
 	simulator.TaskDelay = simulator.DelayConfig{MethodDelay: map[string]int{"LockHandoff": 0}}
@@ -185,7 +185,8 @@ func (l *Lab) populate(ctx context.Context, restart bool) error {
 	return nil
 }
 
-// Close ends the server and removes the simulator's own temporary files.
+// Close ends the server once its requests are answered, and removes the
+// simulator's own temporary files.
 func (l *Lab) Close() { l.server.Close(); l.model.Remove() }
 
 // URL is the SDK's address, without credentials.

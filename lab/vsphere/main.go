@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 )
 
@@ -38,11 +39,25 @@ func serve(scenario, state, listen, admin string, stdin bool) error {
 	if stdin {
 		go func() { _, _ = io.Copy(io.Discard, os.Stdin); stop <- syscall.SIGTERM }()
 	}
+	// The simulator's own temporary files lie in our folder, where a kill leaves no litter.
+	temporary, err := filepath.Abs(filepath.Join(state, "temporary"))
+	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(temporary); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(temporary, 0o700); err != nil {
+		return err
+	}
+	defer os.RemoveAll(temporary)
+	if err := os.Setenv("TMPDIR", temporary); err != nil {
+		return err
+	}
 	lab, err := Start(state, scenario, listen)
 	if err != nil {
 		return err
 	}
-	defer lab.Close()
 	l, err := net.Listen("tcp", admin)
 	if err != nil {
 		return err
@@ -55,6 +70,6 @@ func serve(scenario, state, listen, admin string, stdin bool) error {
 		"fingerprintSha256": lab.cert.sha256(), "thumbprintSha1": lab.cert.sha1(), "root": lab.root, "pid": os.Getpid(),
 	})
 	fmt.Println(string(ready))
-	<-stop
+	<-stop // at once: what must last is saved, and a pending WaitForUpdatesEx would hold us for minutes
 	return nil
 }

@@ -129,6 +129,7 @@ func (vm *VM) setPower(ctx *simulator.Context, state types.VirtualMachinePowerSt
 		post(ctx, &types.VmPoweredOffEvent{VmEvent: event})
 	}
 	vm.stun()
+	vm.publishConnections(ctx)
 	vm.publishGuest(ctx)
 	vm.publishDisks(ctx)
 }

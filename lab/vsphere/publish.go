@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -64,6 +65,24 @@ func (vm *VM) publishGuest(ctx *simulator.Context) {
 		ToolsVersionStatus2: g.ToolsVersionStatus2, ToolsRunningStatus: g.ToolsRunningStatus, IpAddress: g.IpAddress,
 	})
 	vm.save()
+}
+
+// publishConnections plugs in, or unplugs, what is connected at power on.
+func (vm *VM) publishConnections(ctx *simulator.Context) {
+	devices := slices.Clone(vm.Config.Hardware.Device)
+	for i, device := range devices {
+		was := device.GetVirtualDevice().Connectable
+		if was == nil {
+			continue
+		}
+		now := *was
+		now.Connected = vm.on() && was.StartConnected
+		replaced := reflect.New(reflect.TypeOf(device).Elem())
+		replaced.Elem().Set(reflect.ValueOf(device).Elem())
+		devices[i] = replaced.Interface().(types.BaseVirtualDevice)
+		devices[i].GetVirtualDevice().Connectable = &now
+	}
+	assign(ctx, vm, "config.hardware.device", devices)
 }
 
 // publishDisks shows the live links, with parents and changeIds, in the

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { execa } from 'execa';
@@ -83,6 +83,27 @@ describe("the lab's vCenter", () => {
     await expect(vim.call('ServiceInstance', 'ServiceInstance', 'CurrentTime')).rejects.toThrow('NotAuthenticated');
     await vim.login();
     expect(textOf(await vim.property('VirtualMachineSnapshot', snapshot, 'config.name'))).toBe('web');
+  });
+
+  it('stops at once although a client waits for updates, and leaves no temporary files', async () => {
+    const { moRef } = await admin.vm('web');
+    const spec =
+      '<spec><propSet><type>VirtualMachine</type><pathSet>runtime.powerState</pathSet></propSet>' +
+      `<objectSet><obj type="VirtualMachine">${moRef}</obj></objectSet></spec><partialUpdates>false</partialUpdates>`;
+    await vim.call('PropertyCollector', 'propertyCollector', 'CreateFilter', spec);
+    const first = await vim.call('PropertyCollector', 'propertyCollector', 'WaitForUpdatesEx');
+    const version = `<version>${textOf(first['returnval']?.['version'])}</version>`;
+    const waiting = vim.call('PropertyCollector', 'propertyCollector', 'WaitForUpdatesEx', version);
+    const broken = expect(waiting).rejects.toThrow();
+    await waitFor(
+      async () => (await admin.calls()).filter((call) => call.method === 'WaitForUpdatesEx').length === 2,
+      'the second call to arrive',
+    );
+    const begin = Date.now();
+    await lab.stop();
+    expect(Date.now() - begin).toBeLessThan(2_000);
+    await broken;
+    expect(await readdir(stateDir)).not.toContain('temporary');
   });
 
   it('ends with the process that started it', async () => {
