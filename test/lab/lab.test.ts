@@ -50,6 +50,7 @@ async function expectNoneLeft(stateDir: string): Promise<void> {
 }
 
 let home: string;
+let runs = 0;
 beforeAll(async () => {
   home = await mkdtemp(join(tmpdir(), 'surefire-lab-'));
 });
@@ -148,7 +149,15 @@ describe('guest of the lab, and VDDK on the lab', () => {
     await chmod(passwordFile, 0o600);
     const link = vm.disks[0]?.chain.find(({ snapshot }) => snapshot === snapshotMoRef);
     await execa(nbdkit, [
-      ...['-r', '-U', '-', 'vddk', `libdir=${vddkLibdir}`, 'server=127.0.0.1', `port=${new URL(vsphere.url).port}`],
+      ...[
+        '-r',
+        '-U',
+        join(home, `socket-${++runs}`),
+        'vddk',
+        `libdir=${vddkLibdir}`,
+        'server=127.0.0.1',
+        `port=${new URL(vsphere.url).port}`,
+      ],
       ...[`user=${vsphere.username}`, `password=+${passwordFile}`, `thumbprint=${vsphere.thumbprintSha1}`],
       ...[`vm=moref=${vm.moRef}`, `snapshot=${snapshotMoRef}`, `file=${link?.name}`],
       ...['--run', `nbdcopy "$uri" ${out}`],

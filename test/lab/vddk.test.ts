@@ -18,6 +18,8 @@ const ODD = '[ds] vm/odd.vmdk';
 let home: string;
 let libdir: string;
 let nbdkit: string;
+/** Sockets are ours, in our folder: `-U -` with the vddk plugin leaves one in /tmp each time. */
+let runs = 0;
 const file = (name: string): string => join(home, 'root/ds/vm', name);
 
 interface Attempt {
@@ -42,7 +44,7 @@ async function withNbdkit(client: string, attempt: Attempt = {}) {
     nbdkit,
     [
       ...(attempt.isWritable ? [] : ['-r']),
-      ...['-U', '-', 'vddk', `libdir=${libdir}`, `server=${attempt.server ?? '127.0.0.1'}`],
+      ...['-U', join(home, `socket-${++runs}`), 'vddk', `libdir=${libdir}`, `server=${attempt.server ?? '127.0.0.1'}`],
       ...[`port=${attempt.port ?? 8989}`, `user=${attempt.user ?? 'root'}`, `password=+${passwordFile}`],
       ...[`thumbprint=${attempt.thumbprint ?? THUMBPRINT}`, `vm=moref=${attempt.vm ?? 'vm-1'}`],
       ...[`file=${attempt.disk ?? DISK}`, ...(attempt.more ?? []), '--run', client],
