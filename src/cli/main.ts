@@ -17,6 +17,11 @@ function tell(error: unknown): number {
   return exitCode;
 }
 
+// `surefire watch web01 | head` closes our stdout; that is no failure.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  process.exit(error.code === 'EPIPE' ? EXIT.done : EXIT.failed);
+});
+
 try {
   await createProgram().parseAsync();
 } catch (error) {

@@ -67,8 +67,8 @@ interface Checked {
   findings: { id: string; severity: string; subject: string; observed: string; remedy: string }[];
 }
 
-async function check(): Promise<{ exitCode: number | undefined; checked: Checked }> {
-  const { exitCode, stdout } = await runCli(['check', '--json'], env);
+async function check(...more: string[]): Promise<{ exitCode: number | undefined; checked: Checked }> {
+  const { exitCode, stdout } = await runCli(['check', ...more, '--json'], env);
   return { exitCode, checked: JSON.parse(stdout) as Checked };
 }
 
@@ -148,6 +148,14 @@ describe('check', () => {
       'no worker polls the queue transfer.test.',
     );
     expect(exitCode).toBe(1);
+  });
+
+  it('[S32] says of a VM what its preflight would say, with severity, observation and remedy', async () => {
+    const { checked } = await check('web01');
+    const tracking = checked.findings.filter(({ subject }) => subject.includes('web01'));
+    expect(tracking.length).toBeGreaterThan(0);
+    for (const finding of tracking) expect(['error', 'warning', 'info']).toContain(finding.severity);
+    expect(await check('nobody')).toMatchObject({ exitCode: 11 });
   });
 
   it('shows the fingerprint of a certificate nobody has trusted yet, and how to pin it', async () => {

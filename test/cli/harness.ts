@@ -22,14 +22,14 @@ ${extra}`,
   return { folder, config, remove: () => rmSync(folder, { recursive: true, force: true }) };
 }
 
-/** A real server on free ports, with its database in `folder`. */
-export function startServer(folder: string): Promise<RunningTemporal> {
+/** A real server with its database in `folder`, on free ports unless one is given. */
+export function startServer(folder: string, port = 0): Promise<RunningTemporal> {
   return startTemporal({
     program: findTemporal(),
     dbFile: join(folder, 'temporal.db'),
     logFile: join(folder, 'temporal.log'),
     namespace: 'surefire',
-    port: 0,
+    port,
     uiPort: 0,
   });
 }

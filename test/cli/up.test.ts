@@ -7,7 +7,7 @@ import { failureMessageOf, failureTypeOf } from '../../src/shared/index.js';
 import { findTemporal, startTemporal } from '../../src/cli/index.js';
 import { prepareNamespace } from '../../src/cli/up/prepare-namespace.js';
 import { supervise } from '../../src/cli/up/supervise.js';
-import { inputOf } from '../client/tiny-worker.js';
+import { inputOf, startTinyWorker } from '../client/tiny-worker.js';
 import { makeFolder, runCli, spawnCli, startServer, waitFor } from './harness.js';
 
 const place = makeFolder();
@@ -190,6 +190,31 @@ describe('surefire up', () => {
     const shown = await runCli(['status', migrationId, '--json'], second);
     expect(JSON.parse(shown.stdout)).toMatchObject({ vm: 'parked', execution: 'RUNNING' });
     own.remove();
+  });
+
+  it('is restarted under somebody who watches, who then sees the end', async () => {
+    const first = await startServer(place.folder);
+    const port = Number(first.address.split(':')[1]);
+    const env = { SUREFIRE_CONFIG: place.config, SUREFIRE_TEMPORAL_ADDRESS: first.address };
+    const client = await connectClient({ temporal: { ...first, namespace: 'surefire' } });
+    const { migrationId } = await client.start(inputOf('watched'));
+    const following = spawnCli(['watch', migrationId], env);
+    let told = '';
+    following.stderr.on('data', (chunk: Buffer) => (told += chunk.toString()));
+    following.stdout.on('data', (chunk: Buffer) => (told += chunk.toString()));
+    await waitFor(async () => told.includes('Waiting for a worker'), 30);
+    await first.stop();
+    await waitFor(async () => told.includes('Temporal does not answer'), 30);
+    const second = await startServer(place.folder, port);
+    const worker = await startTinyWorker(second.address);
+    await waitFor(
+      () => client.send('confirmToolsRemoved', migrationId, { operator: 'tester', override: true }).catch(() => false),
+      30,
+    );
+    expect((await following).exitCode).toBe(0);
+    await client.close();
+    await worker.stop();
+    await second.stop();
   });
 
   it('leaves no process behind when it is killed hard', async () => {

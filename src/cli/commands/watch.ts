@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Ending, SurefireClient } from '../../client.js';
-import { formatDuration } from '../../shared/index.js';
+import type { Ending, MigrationView, SurefireClient } from '../../client.js';
+import { failureTypeOf, formatDuration } from '../../shared/index.js';
 import type { Context } from '../context.js';
 import { EXIT, exitCodeOfOutcome } from '../exit-codes.js';
 import { findMigration } from '../find-migration.js';
@@ -10,6 +10,7 @@ import { eventText, newEvents, nothingSeen } from '../watch-events.js';
 /** People watch closely; a log file need not grow that fast. */
 const TERMINAL_MS = 1000;
 const PIPE_MS = 2000;
+const OUTAGE_MS = 120_000;
 
 /** Follows one migration until it ends; exits with its outcome. */
 export async function watch(context: Context, _options: object, vm: string): Promise<number> {
@@ -30,7 +31,7 @@ export async function follow(context: Context, client: SurefireClient, migration
   const seen = nothingSeen();
   try {
     for (;;) {
-      const view = await client.status(migrationId);
+      const view = await statusThroughOutage(context, client, migrationId, interrupted.signal);
       for (const event of newEvents(view, seen)) {
         const text = eventText(event, view.vm);
         // Progress is passing; what stays on stdout reads as the story of the migration.
@@ -48,6 +49,25 @@ export async function follow(context: Context, client: SurefireClient, migration
     return EXIT.interrupted;
   } finally {
     process.off('SIGINT', stop);
+  }
+}
+
+/** The server may be restarted while somebody watches; nothing is lost by waiting for it. */
+async function statusThroughOutage(
+  context: Context,
+  client: SurefireClient,
+  migrationId: string,
+  signal: AbortSignal,
+): Promise<MigrationView> {
+  const deadline = Date.now() + OUTAGE_MS;
+  for (let told = false; ; told = true) {
+    try {
+      return await client.status(migrationId);
+    } catch (error) {
+      if (failureTypeOf(error) !== 'TemporalUnreachable' || Date.now() > deadline) throw error;
+      if (!told) context.say('Temporal does not answer; watching goes on when it does.');
+      await sleep(PIPE_MS, undefined, { signal });
+    }
   }
 }
 
