@@ -2,25 +2,30 @@ import { readFile } from 'node:fs/promises';
 import { rootCertificates } from 'node:tls';
 import { Agent } from 'undici';
 import { Xapi as XenApi } from 'xen-api';
-import type { ParsedUrl } from 'xen-api';
+import type { ParsedUrl, XenApiOptions } from 'xen-api';
 import { failure } from '../shared/errors.js';
 import { fetchCertificate, pinnedTlsOptions } from '../shared/pinned-tls.js';
 import type { PinnedTls } from '../shared/pinned-tls.js';
 import { xapiFailure } from './failures.js';
-import type { XapiOptions } from './types.js';
+import type { PoolHost, XapiOptions, XapiRecord } from './types.js';
 
 /** A storage call (snapshot, destroy) may take minutes; beyond this the server has lost it. */
 const CALL_TIMEOUT_MS = 20 * 60_000;
 const INACTIVITY_MS = 25 * 60_000;
 
+/** Codes with which XAPI refuses a call before it has done anything: it may be sent again at once. */
+const NOT_DONE = ['SESSION_INVALID', 'HOST_IS_SLAVE'];
+
 /**
- * One session with a pool's master. Logs in at the first call; `xen-api` logs in again once when the session has ended.
- * A refused password is never sent a second time: accounts lock.
+ * One session with a pool's master. Logs in at the first call, and again when the session has ended or the master has
+ * moved. A refused password is never sent a second time: accounts lock.
  */
 export class Connection {
   readonly #options: XapiOptions;
-  #opening: Promise<{ client: XenApi; pin: PinnedTls }> | undefined;
+  #opening: Promise<PinnedClient> | undefined;
   #refused: Error | undefined;
+  /** How the pool's hosts are recognised, by address: they have certificates of their own (R33). */
+  readonly #learned = new Map<string, PinnedTls>();
 
   constructor(options: XapiOptions) {
     this.#options = options;
@@ -32,33 +37,42 @@ export class Connection {
 
   /** Calls a method of the API; the session is put in front of the arguments. @throws what `xapiFailure` makes of it */
   async call<T = unknown>(method: string, ...args: unknown[]): Promise<T> {
-    const { client } = await this.#open();
-    try {
-      return (await client.call(method, ...args)) as T;
-    } catch (error) {
-      throw this.#remember(xapiFailure(error, method, this.url));
+    for (let isLast = false; ; isLast = true) {
+      const opening = this.#open();
+      const client = await opening;
+      try {
+        return (await client.call(method, ...args)) as T;
+      } catch (error) {
+        const code = (error as { code?: string }).code ?? '';
+        // xen-api 4.7.6 asserts that there is a session: a login that failed meanwhile left it without one for ever.
+        const isUseless = code === 'ERR_ASSERTION' || NOT_DONE.includes(code);
+        if (isUseless) this.#forget(opening, client);
+        if (isUseless && !isLast) continue;
+        throw this.#remember(xapiFailure(error, method, this.url));
+      }
     }
   }
 
   /** Reference of a session for the HTTP handlers, known to be alive. */
   async session(): Promise<string> {
     await this.call('pool.get_all');
-    return (await this.#open()).client.sessionId;
+    return (await this.#open()).sessionId;
   }
 
-  /** How the master's certificate is recognised. */
-  async pin(): Promise<PinnedTls> {
-    return (await this.#open()).pin;
+  /** The master: where it is now, and how its certificate is recognised. */
+  async master(): Promise<PoolHost> {
+    const client = await this.#open();
+    return { url: client.address.origin, tls: client.pin };
   }
 
   async close(): Promise<void> {
     const opening = this.#opening;
     this.#opening = undefined;
-    const opened = await opening?.catch(() => undefined);
-    await opened?.client.disconnect();
+    const client = await opening?.catch(() => undefined);
+    await client?.end();
   }
 
-  #open(): Promise<{ client: XenApi; pin: PinnedTls }> {
+  #open(): Promise<PinnedClient> {
     if (this.#refused) return Promise.reject(this.#refused);
     this.#opening ??= this.#connect().catch((error: unknown) => {
       this.#opening = undefined;
@@ -67,10 +81,18 @@ export class Connection {
     return this.#opening;
   }
 
-  async #connect(): Promise<{ client: XenApi; pin: PinnedTls }> {
+  /** The next call logs in anew; a client that was replaced already is left alone. */
+  #forget(opening: Promise<PinnedClient>, client: PinnedClient): void {
+    if (this.#opening !== opening) return;
+    this.#opening = undefined;
+    // Of no more use, and perhaps not there any more: nobody waits for its logout.
+    client.end().catch(() => undefined);
+  }
+
+  async #connect(): Promise<PinnedClient> {
     const { url, username, password } = this.#options;
     const pin = await pinFor(this.#options);
-    const client = new (pinned(pin))({
+    const client = newClient(pin, this.#learned, {
       url,
       auth: { user: username, password },
       watchEvents: false,
@@ -82,7 +104,23 @@ export class Connection {
     } catch (error) {
       throw xapiFailure(error, 'session.login_with_password', url);
     }
-    return { client, pin };
+    await this.#learn(client);
+    return client;
+  }
+
+  /** Asks the master, which is trusted, for the certificates of the others: one of them may be the next master. */
+  async #learn(client: PinnedClient): Promise<void> {
+    const hosts = (await client.call('host.get_all_records')) as Record<string, XapiRecord>;
+    for (const [ref, host] of Object.entries(hosts)) {
+      try {
+        const ca = String(await client.call('host.get_server_certificate', ref));
+        if (ca.includes('-----BEGIN CERTIFICATE-----')) {
+          this.#learned.set(String(host['address']), { ca, allowPartialTrustChain: true });
+        }
+      } catch {
+        // A host that is down keeps what was learned of it; it cannot take data now.
+      }
+    }
   }
 
   #remember(error: unknown): unknown {
@@ -91,21 +129,37 @@ export class Connection {
   }
 }
 
+type PinnedClient = ReturnType<typeof newClient>;
+
 /**
  * `xen-api` with verification by pin. Version 4.7.6 has no option for it and builds its dispatcher in the constructor,
- * just before `_setUrl`, which is also called when the master moves: the pin then refuses a master it does not know.
+ * just before `_setUrl`, which is also called when the master moves: then the certificate learned of that host counts.
  */
-function pinned(pin: PinnedTls): typeof XenApi {
-  return class extends XenApi {
+function newClient(first: PinnedTls, learned: Map<string, PinnedTls>, options: XenApiOptions) {
+  class Pinned extends XenApi {
+    // Set by the constructor above this class: a field initialiser would undo it.
+    declare pin: PinnedTls;
+    declare address: URL;
+
     protected override _setUrl(url: ParsedUrl): void {
+      const isFirst = this.pin === undefined;
+      this.pin = isFirst ? first : (learned.get(url.hostname) ?? first);
+      this.address = new URL(`https://${url.hostname}${url.port === undefined ? '' : `:${url.port}`}`);
       this._undiciDispatcher = new Agent({
-        connect: pinnedTlsOptions(pin),
+        connect: pinnedTlsOptions(this.pin),
         headersTimeout: INACTIVITY_MS,
         bodyTimeout: INACTIVITY_MS,
       });
       super._setUrl(url);
     }
-  };
+
+    /** Logs out and closes what is open once it is idle. */
+    async end(): Promise<void> {
+      await this.disconnect();
+      await (this._undiciDispatcher as Agent).close();
+    }
+  }
+  return new Pinned(options);
 }
 
 /**

@@ -5,7 +5,6 @@ import type { FailureType } from '../shared/errors.js';
 const TYPES: Record<string, FailureType> = {
   SESSION_AUTHENTICATION_FAILED: 'AuthenticationFailed',
   RBAC_PERMISSION_DENIED: 'TargetRefused',
-  HANDLE_INVALID: 'TargetNotFound',
   UUID_INVALID: 'TargetNotFound',
   SR_BACKEND_FAILURE_44: 'SrOutOfSpace',
   SR_FULL: 'SrOutOfSpace',
@@ -18,8 +17,19 @@ const TYPES: Record<string, FailureType> = {
   MESSAGE_METHOD_UNKNOWN: 'TargetRefused',
   MESSAGE_PARAMETER_COUNT_MISMATCH: 'TargetRefused',
   FIELD_TYPE_ERROR: 'TargetRefused',
+  MAC_INVALID: 'TargetRefused',
+  INVALID_DEVICE: 'TargetRefused',
+  VCPU_MAX_NOT_CORES_PER_SOCKET_MULTIPLE: 'TargetRefused',
   NOT_IMPLEMENTED: 'TargetRefused',
 };
+
+/** Objects that nobody but a person removes; others (tasks, VBDs) come and go, and another look finds them right. */
+const LASTING = ['VM', 'VDI', 'SR', 'network', 'host'];
+
+function typeOf(code: string, params: string[]): FailureType {
+  if (code === 'HANDLE_INVALID' && LASTING.includes(params[0] ?? '')) return 'TargetNotFound';
+  return TYPES[code] ?? 'TargetBusy';
+}
 
 const NEXT: Partial<Record<FailureType, string>> = {
   AuthenticationFailed: 'correct the password file; it is not tried again until the worker restarts.',
@@ -38,7 +48,7 @@ export function xapiCode(error: unknown): string | undefined {
 export function xapiFailure(error: unknown, method: string, url: string): Error {
   const { code, params } = (error ?? {}) as { code?: string; params?: string[] };
   if (code !== undefined && Array.isArray(params)) {
-    const type = TYPES[code] ?? 'TargetBusy';
+    const type = typeOf(code, params);
     // Of a login XAPI repeats the user's name only, but nothing of a login is worth quoting.
     const shown = code === 'SESSION_AUTHENTICATION_FAILED' ? '' : ` (${params.join(', ')})`;
     return failure(
@@ -48,6 +58,19 @@ export function xapiFailure(error: unknown, method: string, url: string): Error 
     );
   }
   const why = error instanceof Error ? error.message : String(error);
+  // Node's codes for a certificate that leads to none that is trusted.
+  if (/CERT|SIGNATURE|SELF_SIGNED|ALTNAME/.test(code ?? '')) {
+    return failure(
+      'CertificateUntrusted',
+      {
+        what: `${url} or the host it names as master presents a certificate that is not trusted; no password was sent there.`,
+        why,
+        next: 'configure the address of the master and the fingerprint that `surefire check` prints, or its `caFile`.',
+      },
+      undefined,
+      error,
+    );
+  }
   return failure(
     'ConnectionFailed',
     { what: `${url} did not answer ${method}.`, why, next: 'check that the pool is up and reachable from here.' },

@@ -36,8 +36,9 @@ export async function vdiAccess(xapi: Connection, vdiUuid: string): Promise<VdiA
 /** Address of a host and how its certificate is recognised: the master's by our pin, the others' as the master tells (R33). */
 export async function hostOf(xapi: Connection, hostRef: string): Promise<PoolHost> {
   const pool = Object.values(await xapi.call<Record<string, XapiRecord>>('pool.get_all_records'))[0];
-  if (hostRef === pool?.['master']) return { url: xapi.url, tls: await xapi.pin() };
-  const url = new URL(xapi.url);
+  const master = await xapi.master();
+  if (hostRef === pool?.['master']) return master;
+  const url = new URL(master.url);
   url.hostname = await xapi.call<string>('host.get_address', hostRef);
   const ca = await xapi.call<string>('host.get_server_certificate', hostRef);
   return { url: url.origin, tls: { ca, allowPartialTrustChain: true } };

@@ -6,15 +6,16 @@ declare module 'xen-api' {
     port?: string;
   }
 
+  export interface XenApiOptions {
+    url: string;
+    auth: { user: string; password: string };
+    watchEvents?: boolean | string[];
+    transport?: 'auto' | 'json-rpc' | 'xml-rpc';
+    callTimeout?: number;
+  }
+
   export class Xapi {
-    constructor(options: {
-      url: string;
-      auth: { user: string; password: string };
-      watchEvents?: boolean | string[];
-      transport?: 'auto' | 'json-rpc' | 'xml-rpc';
-      callTimeout?: number;
-      syncStackTraces?: boolean;
-    });
+    constructor(options: XenApiOptions);
     /** What every RPC goes through; replaced to pin the certificate. */
     protected _undiciDispatcher: unknown;
     protected _setUrl(url: ParsedUrl): void;
