@@ -113,10 +113,18 @@ function parseDefault(type: TypeSpec, text: string): Value {
   }
 }
 
+/** Fields that XCP-ng's builds have and the published datamodel of that day has not. */
+const XCPNG_FIELDS: Record<string, Record<string, string[]>> = {
+  SM: { supported_image_formats: ['string set', 'ro', '{}'] },
+};
+
 function parseClass(name: string): ClassSpec {
   const source = model.classes[name];
   const fields = new Map<string, FieldSpec>();
-  for (const [field, [typeText = '', access = 'ro', initial]] of Object.entries(source?.fields ?? {})) {
+  for (const [field, [typeText = '', access = 'ro', initial]] of Object.entries({
+    ...source?.fields,
+    ...XCPNG_FIELDS[name],
+  })) {
     const type = parseType(typeText);
     fields.set(field, {
       type,

@@ -123,6 +123,8 @@ export class Database {
   /** Changes fields; back references on the other side follow, and both sides make events. */
   set(cls: string, ref: string, fields: Record<string, Value>): void {
     const row = this.get(cls, ref);
+    const strange = Object.keys(fields).find((field) => !(field in row));
+    if (strange !== undefined) throw new Error(`The datamodel's ${cls} has no field ${strange}.`);
     for (const [from, field, target, list] of BACK_REFERENCES) {
       if (from !== cls || !(field in fields) || fields[field] === row[field]) continue;
       this.#unlist(target, row[field] as string, list, ref);

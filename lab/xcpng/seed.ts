@@ -33,7 +33,7 @@ export function seedPool(pool: Pool, addresses: { master: string; slave: string 
 
 function addHost(pool: Pool, name: string, address: string, network: string): string {
   const { db } = pool;
-  const metrics = db.create('host_metrics', { memory_total: HOST_MEMORY, memory_free: HOST_MEMORY, live: true });
+  const metrics = db.create('host_metrics', { memory_total: HOST_MEMORY, live: true });
   const host = db.create('host', {
     name_label: name,
     hostname: name,

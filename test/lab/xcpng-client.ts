@@ -1,9 +1,9 @@
 import { once } from 'node:events';
-import { connect, type TLSSocket } from 'node:tls';
-import { startServer, type RunningServer, type ServerOptions } from '../../lab/xcpng/server.js';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { connect, type TLSSocket } from 'node:tls';
+import { startServer, type RunningServer, type ServerAddress, type ServerOptions } from '../../lab/xcpng/server.js';
 
 /** What an API failure looks like to these tests: `CODE(param, ...)`. */
 export class ApiFailure extends Error {
@@ -17,34 +17,25 @@ export class ApiFailure extends Error {
   }
 }
 
-/** A pool inside the test's process, and a plain JSON-RPC client that knows nothing but the wire. */
-export class TestPool {
-  readonly server: RunningServer;
+/** A plain JSON-RPC client that knows nothing but the wire. */
+export class ApiClient {
+  readonly address: Pick<ServerAddress, 'url' | 'username' | 'password'>;
   session = '';
-  readonly #stateDir: string;
 
-  constructor(server: RunningServer, stateDir: string) {
-    this.server = server;
-    this.#stateDir = stateDir;
+  constructor(address: ApiClient['address']) {
+    this.address = address;
   }
 
-  static async start(options: Partial<ServerOptions> = {}): Promise<TestPool> {
-    const stateDir = options.stateDir ?? (await mkdtemp(join(tmpdir(), 'surefire-xcpng-')));
-    const pool = new TestPool(await startServer({ ...options, stateDir }), stateDir);
-    await pool.login();
-    return pool;
+  /** A client of a pool that runs elsewhere, logged in. */
+  static async connect(address: ApiClient['address']): Promise<ApiClient> {
+    const client = new ApiClient(address);
+    await client.login();
+    return client;
   }
 
   async login(): Promise<void> {
-    const { username, password } = this.server.address;
+    const { username, password } = this.address;
     this.session = String(await this.rpc('session.login_with_password', [username, password]));
-  }
-
-  /** Stops the pool; its state stays unless `remove`. */
-  async stop({ remove = true } = {}): Promise<string> {
-    await this.server.stop();
-    if (remove) await rm(this.#stateDir, { recursive: true, force: true });
-    return this.#stateDir;
   }
 
   /** One call with the session. @throws ApiFailure */
@@ -52,7 +43,7 @@ export class TestPool {
     return this.rpc(method, [this.session, ...args]) as Promise<T>;
   }
 
-  async rpc(method: string, params: unknown[], url = this.server.address.url): Promise<unknown> {
+  async rpc(method: string, params: unknown[], url = this.address.url): Promise<unknown> {
     const body = JSON.stringify({ jsonrpc: '2.0', method, params, id: 1 });
     const { text } = await this.request('POST', '/jsonrpc', body, url);
     const answer = JSON.parse(text) as { result?: unknown; error?: { message: string; data: string[] } };
@@ -61,7 +52,7 @@ export class TestPool {
   }
 
   /** One HTTP request on a connection of its own, read until the server closes. */
-  async request(method: string, target: string, body = '', url = this.server.address.url) {
+  async request(method: string, target: string, body = '', url = this.address.url) {
     const exchange = await this.open(method, target, { 'content-length': String(Buffer.byteLength(body)) }, url);
     exchange.socket.write(body);
     return exchange.answer;
@@ -72,7 +63,7 @@ export class TestPool {
     method: string,
     target: string,
     headers: Record<string, string> = {},
-    url = this.server.address.url,
+    url = this.address.url,
   ): Promise<Exchange> {
     const { hostname, port } = new URL(url);
     const socket = connect({ host: hostname, port: Number(port), rejectUnauthorized: false });
@@ -83,7 +74,12 @@ export class TestPool {
   }
 
   /** Opens a chunked import; the head of the answer is the caller's to await. */
-  async openImport(vdi: string, query: Record<string, string> = {}, headers: Record<string, string> = {}, url?: string) {
+  async openImport(
+    vdi: string,
+    query: Record<string, string> = {},
+    headers: Record<string, string> = {},
+    url?: string,
+  ) {
     const task = await this.call('task.create', 'test import', '');
     const search = new URLSearchParams({ session_id: this.session, task_id: task, vdi, ...query });
     const exchange = await this.open('PUT', `/import_raw_vdi?${search}`, headers, url);
@@ -91,14 +87,11 @@ export class TestPool {
   }
 
   /** Waits until a task has ended and gives its record. */
-  async taskEnd(task: string): Promise<{ status: string; error_info: string[]; result: string; progress: number }> {
+  async taskEnd(task: string, timeoutMs?: number): Promise<TaskRecord> {
     return until(async () => {
-      const record = await this.call<{ status: string; error_info: string[]; result: string; progress: number }>(
-        'task.get_record',
-        task,
-      );
+      const record = await this.call<TaskRecord>('task.get_record', task);
       return record.status === 'pending' ? undefined : record;
-    });
+    }, timeoutMs);
   }
 
   /** The reference of the object of that name. */
@@ -123,11 +116,42 @@ export class TestPool {
     const qos = { qos_algorithm_type: '', qos_algorithm_params: {} };
     return this.call('VBD.create', { VM, VDI, ...base, ...qos, ...fields });
   }
+}
+
+/** A pool inside the test's process, with a client logged in. */
+export class TestPool extends ApiClient {
+  readonly server: RunningServer;
+  readonly #stateDir: string;
+
+  constructor(server: RunningServer, stateDir: string) {
+    super(server.address);
+    this.server = server;
+    this.#stateDir = stateDir;
+  }
+
+  static async start(options: Partial<ServerOptions> = {}): Promise<TestPool> {
+    const stateDir = await mkdtemp(join(tmpdir(), 'surefire-xcpng-'));
+    const pool = new TestPool(await startServer({ ...options, stateDir }), stateDir);
+    await pool.login();
+    return pool;
+  }
+
+  async stop(): Promise<void> {
+    await this.server.stop();
+    await rm(this.#stateDir, { recursive: true, force: true });
+  }
 
   /** The raw file behind a VDI. */
   async fileOf(vdi: string): Promise<string> {
     return this.server.pool.vdis.path(await this.call('VDI.get_uuid', vdi));
   }
+}
+
+export interface TaskRecord {
+  status: string;
+  error_info: string[];
+  result: string;
+  progress: number;
 }
 
 export interface Answer {
@@ -170,13 +194,13 @@ export function chunkHeader(offset: number | bigint, length: number): Buffer {
 
 export const END_MARKER = Buffer.alloc(12);
 
-/** Polls until there is a value; fails after ten seconds. */
-export async function until<T>(probe: () => Promise<T | undefined> | T | undefined): Promise<T> {
-  const deadline = Date.now() + 10_000;
+/** Polls until there is a value; fails when the time is up. */
+export async function until<T>(probe: () => Promise<T | undefined> | T | undefined, timeoutMs = 10_000): Promise<T> {
+  const deadline = Date.now() + timeoutMs;
   for (;;) {
     const value = await probe();
     if (value !== undefined) return value;
-    if (Date.now() > deadline) throw new Error('The condition did not come true within 10 s.');
+    if (Date.now() > deadline) throw new Error('The condition did not come true in time.');
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }

@@ -171,7 +171,7 @@ describe('a chunked import that is cut', () => {
     const { vdi, read } = await filledVdi(9);
     const { socket, answer, task } = await pool.openImport(vdi, { chunked: 'true' });
     socket.write(Buffer.concat([chunkHeader(0, MIB), bytes(512, 1)]));
-    await until(() => pool.server.pool.imports.records.at(-1)?.chunks[0]);
+    await until(() => pool.server.pool.imports.records.find((record) => record.taskRef === task)?.chunks[0]);
     socket.destroy();
     await answer;
     expect((await pool.taskEnd(task)).error_info).toEqual(IO_ERROR);
