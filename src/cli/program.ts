@@ -24,6 +24,7 @@ export function createProgram(): Command {
     .option('--as <NAME>', 'who speaks, for the record (default: $SUREFIRE_OPERATOR, else your user name)')
     .option('--debug', 'show where an error came from')
     .showHelpAfterError('Next: see `surefire help`.')
+    .configureHelp({ showGlobalOptions: true })
     .exitOverride();
   program.addHelpText('before', 'Example: surefire migrate web01 --watch\n');
   const command = (usage: string, description: string, example: string) =>

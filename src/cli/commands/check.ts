@@ -184,6 +184,8 @@ function info(id: string, subject: string, observed: string): Finding {
 }
 
 function findingText({ severity, id, subject, observed, remedy }: Finding): string {
-  const mark = { info: 'ok      ', warning: 'WARNING ', error: 'ERROR   ' }[severity];
+  // Something that could be better but need not be.
+  const fine = remedy === '' ? 'ok      ' : 'note    ';
+  const mark = { info: fine, warning: 'WARNING ', error: 'ERROR   ' }[severity];
   return `${mark} ${id.padEnd(12)} ${subject}: ${observed}${remedy === '' ? '' : `\n${' '.repeat(22)}Next: ${remedy}`}`;
 }
