@@ -1,40 +1,15 @@
 import net from 'node:net';
-import { HEADROOM_BYTES } from '../shared/blocks.js';
 import { failure } from '../shared/errors.js';
 import { negotiate, type NbdExport } from './nbd-handshake.js';
+import { ReplyReader, type NbdRequest } from './nbd-replies.js';
 import type { NbdClientOptions } from './types.js';
 
 const REQUEST_MAGIC = 0x25609513;
-const STRUCTURED_MAGIC = 0x668e33ef;
 export const CMD_READ = 0;
 export const CMD_DISCONNECT = 2;
 export const CMD_BLOCK_STATUS = 7;
-const CHUNK_NONE = 0;
-const CHUNK_DATA = 1;
-const CHUNK_HOLE = 2;
-const CHUNK_STATUS = 5;
-const CHUNK_ERROR_BIT = 0x8000;
-const HEADER_BYTES = 20;
-/** Block status of 1 GiB in steps of 512 bytes would still fit. */
-const LONGEST_SMALL_REPLY = 20 * 1024 * 1024;
-const ERRNO: Record<number, string> = { 5: 'EIO', 12: 'ENOMEM', 22: 'EINVAL', 108: 'ESHUTDOWN' };
-
-interface Request {
-  offset: number;
-  length: number;
-  buffer?: Buffer;
-  bytesGot: number;
-  extents: number[];
-  error?: Error;
-  resolve: (extents: number[]) => void;
-  reject: (error: Error) => void;
-}
-
 /**
  * One NBD connection after negotiation: requests out, replies in, in any order.
- *
- * A reply's 20-byte header is read by itself, so it is always known where the next bytes belong, and read data goes from
- * the socket into the caller's buffer without a copy.
  */
 export class NbdConnection {
   readonly #subject: string;
@@ -42,11 +17,8 @@ export class NbdConnection {
   readonly #drainMs: number;
   readonly #socket: net.Socket;
   readonly #closed: Promise<void>;
-  readonly #pending = new Map<number, Request>();
-  readonly #header = Buffer.alloc(HEADER_BYTES);
-  #target: Buffer = this.#header;
-  #filled = 0;
-  #complete = () => this.#onHeader();
+  readonly #pending = new Map<number, NbdRequest>();
+  readonly #replies: ReplyReader;
   #handshake:
     { bytes: Buffer; want: number; resolve: (bytes: Buffer) => void; reject: (error: Error) => void } | undefined;
   #early: Buffer | undefined = Buffer.alloc(0);
@@ -64,10 +36,15 @@ export class NbdConnection {
     this.#subject = subject ?? 'the disk';
     this.#requestMs = timeouts?.requestMs ?? 180_000;
     this.#drainMs = timeouts?.drainMs ?? 5_000;
+    this.#replies = new ReplyReader({
+      find: (id) => this.#pending.get(id),
+      finished: (id, request) => this.#settle(id, request),
+      broken: (why) => this.lose(why),
+    });
     this.#socket = net.connect({
       path: socketPath,
       onread: {
-        buffer: () => this.#target.subarray(this.#filled),
+        buffer: () => this.#replies.space(),
         callback: (length) => {
           this.#received(length);
           return true;
@@ -181,7 +158,7 @@ export class NbdConnection {
   }
 
   // During the handshake bytes arrive in pieces of at most one reply header. So when it ends, the buffer that Node has
-  // already been given for the next read is exactly the empty header buffer.
+  // already been given for the next read is exactly the reply reader's empty header.
   #take(want: number): Promise<Buffer> {
     return new Promise((resolve, reject) => {
       if (this.#unusable !== undefined) return reject(this.#unusable);
@@ -201,80 +178,16 @@ export class NbdConnection {
   #received(length: number): void {
     this.#progressAt = Date.now();
     if (this.#early !== undefined) {
-      const piece = this.#header.subarray(0, length);
+      const piece = this.#replies.space().subarray(0, length);
       if (this.#handshake === undefined) this.#early = Buffer.concat([this.#early, piece]);
       else this.#handshake.bytes = Buffer.concat([this.#handshake.bytes, piece]);
       this.#giveHandshake();
       return;
     }
-    this.#filled += length;
-    if (this.#filled === this.#target.length) this.#complete();
+    this.#replies.received(length);
   }
 
-  #expect(target: Buffer, complete: () => void): void {
-    this.#target = target;
-    this.#filled = 0;
-    this.#complete = complete;
-    if (target.length === 0) complete();
-  }
-
-  #onHeader(): void {
-    const flags = this.#header.readUInt16BE(4);
-    const type = this.#header.readUInt16BE(6);
-    const length = this.#header.readUInt32BE(16);
-    const id = this.#header.readUInt32BE(12);
-    const request = this.#pending.get(id);
-    if (this.#header.readUInt32BE(0) !== STRUCTURED_MAGIC || request === undefined) {
-      return this.lose('the NBD server sent something that is no reply to us');
-    }
-    const done = () => {
-      if ((flags & 1) !== 0) this.#settle(id, request);
-      this.#expect(this.#header, () => this.#onHeader());
-    };
-    if (type === CHUNK_DATA && request.buffer !== undefined) return this.#onData(request, request.buffer, length, done);
-    if (length > LONGEST_SMALL_REPLY) return this.lose(`the NBD server sent a reply of ${length} bytes`);
-    const body = Buffer.allocUnsafe(length);
-    this.#expect(body, () => {
-      if (type === CHUNK_HOLE && length === 12) {
-        this.#payloadAt(request, Number(body.readBigUInt64BE(0)), body.readUInt32BE(8))?.fill(0);
-      } else if (type === CHUNK_STATUS) {
-        for (let at = 4; at + 8 <= length; at += 8)
-          request.extents.push(body.readUInt32BE(at), body.readUInt32BE(at + 4));
-      } else if ((type & CHUNK_ERROR_BIT) !== 0 && length >= 6) {
-        const code = body.readUInt32BE(0);
-        const text = body.toString('utf8', 6, 6 + body.readUInt16BE(4));
-        request.error = new Error(`${ERRNO[code] ?? `error ${code}`}${text === '' ? '' : ` (${text})`}`);
-      } else if (type !== CHUNK_NONE) {
-        return this.lose(`the NBD server sent a chunk of type ${type}`);
-      }
-      done();
-    });
-  }
-
-  #onData(request: Request, buffer: Buffer, length: number, done: () => void): void {
-    if (length - 8 === request.length) {
-      // The usual case: one reply holds all. Its 8-byte offset goes into the headroom, saving a read of its own.
-      request.bytesGot = request.length;
-      return this.#expect(buffer.subarray(HEADROOM_BYTES - 8, HEADROOM_BYTES + request.length), done);
-    }
-    const position = Buffer.allocUnsafe(8);
-    this.#expect(position, () => {
-      const place = this.#payloadAt(request, Number(position.readBigUInt64BE(0)), length - 8);
-      if (place !== undefined) this.#expect(place, done);
-    });
-  }
-
-  #payloadAt(request: Request, offset: number, length: number): Buffer | undefined {
-    const start = offset - request.offset;
-    if (request.buffer === undefined || start < 0 || length < 0 || start + length > request.length) {
-      this.lose('the NBD server sent data that nobody asked for');
-      return undefined;
-    }
-    request.bytesGot += length;
-    return request.buffer.subarray(HEADROOM_BYTES + start, HEADROOM_BYTES + start + length);
-  }
-
-  #settle(id: number, request: Request): void {
+  #settle(id: number, request: NbdRequest): void {
     this.#pending.delete(id);
     if (request.error === undefined && request.buffer !== undefined && request.bytesGot !== request.length) {
       request.error = new Error(`only ${request.bytesGot} of ${request.length} bytes came`);
