@@ -128,8 +128,8 @@ describe('guest of the lab, and VDDK on the lab', () => {
     admin = new VsphereAdmin(running.lab.vsphere.adminUrl);
   }, 60_000);
   afterAll(async () => {
-    running.process.kill('SIGTERM');
-    await running.process;
+    running?.process.kill('SIGTERM');
+    await running?.process;
   });
 
   async function govc(...args: string[]): Promise<void> {
