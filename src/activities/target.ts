@@ -16,7 +16,7 @@ type TargetActivities = Pick<
   | 'destroyTargetSnapshot'
   | 'createTestCopy'
   | 'startTestCopy'
-  | 'observeTestCopy'
+  | 'observeStarted'
   | 'destroyTestCopy'
   | 'blockTarget'
   | 'startTarget'
@@ -113,10 +113,7 @@ export function targetActivities({ config, vsphere, xapi }: Deps): TargetActivit
       return watchBoot(client, testVmUuid, stableSeconds, join(config.state.dir, 'evidence'));
     },
 
-    async observeTestCopy({ pool, testVmUuid }) {
-      const client = xapi(pool);
-      return evidenceOf(testVmUuid, await client.observeVm(testVmUuid), 0);
-    },
+    observeStarted: async ({ pool, vmUuid }) => evidenceOf(vmUuid, await xapi(pool).observeVm(vmUuid), 0),
 
     async destroyTestCopy({ pool, migrationId, srUuid, srUsedBytesBefore }) {
       const client = xapi(pool);

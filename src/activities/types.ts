@@ -193,7 +193,8 @@ export interface Activities {
   ): Promise<{ testVmUuid: string; networkUuid: string; srUsedBytesBefore: number }>;
   /** Starts it only when every VIF is on a network without PIF, and watches it run (S103, R23). */
   startTestCopy(input: TargetRef & { testVmUuid: string; stableSeconds: number }): Promise<BootEvidence>;
-  observeTestCopy(input: TargetRef & { testVmUuid: string }): Promise<BootEvidence>;
+  /** What was started, looked at once more: whether it still runs, and what its guest reports by now. */
+  observeStarted(input: TargetRef & { vmUuid: string }): Promise<BootEvidence>;
   /** Destroys clone, disks and network, and proves that the space came back (S110, S111). */
   destroyTestCopy(input: TargetRef & { srUuid: string; srUsedBytesBefore?: number }): Promise<void>;
   blockTarget(input: TargetRef & { targetVmUuid: string; reason: string }): Promise<void>;

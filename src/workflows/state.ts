@@ -10,6 +10,15 @@ import { UndoStack } from './undo.js';
 /** Workflow time as ISO 8601; deterministic. */
 export const now = (): string => new Date().toISOString();
 
+/**
+ * Evidence looked at again: what was seen to boot has booted only as long as it still runs since the same start. Addresses
+ * and versions come late, and are taken when they are there.
+ */
+export function later(before: BootEvidence | undefined, seen: BootEvidence): BootEvidence {
+  const same = before?.booted === true && seen.booted && before.startTime === seen.startTime;
+  return { ...before, ...seen, stableSeconds: before?.stableSeconds ?? 0, booted: same };
+}
+
 /** Share of the whole that is done when a stage begins, in percent: the two copies take the time. */
 const PERCENT_AT: Record<Stage, number> = Object.fromEntries(
   [0, 2, 4, 6, 10, 12, 70, 74, 76, 78, 80, 94, 98].map((percent, index) => [STAGES[index], percent]),
@@ -188,7 +197,7 @@ export class Migration {
       downtime: s.downtime,
       testEvidence: s.testEvidence,
       targetEvidence: s.targetEvidence,
-      ...(total > 0 && { warmShare: sent((pass) => pass !== 'final') / total }),
+      ...(total > 0 && { warmShare: sent((pass) => !pass.startsWith('final')) / total }),
       leftovers,
     };
   }

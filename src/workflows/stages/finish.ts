@@ -1,6 +1,7 @@
 import { CancellationScope, isCancellation } from '@temporalio/workflow';
 import { failure, failureMessageOf } from '../../shared/index.js';
 import { step } from '../activity-options.js';
+import { later } from '../state.js';
 import { SOURCE_SNAPSHOTS } from '../names.js';
 import { verifyDisks } from '../passes.js';
 import { Ending } from '../run.js';
@@ -34,6 +35,8 @@ export async function acceptance({ migration, gates }: Run): Promise<void> {
       instruction: `${migration.input.vm} runs on the target. Check it, tick off the fixes, then accept; or go back with \`rollback\`.`,
       accepts: {
         acceptMigration: async () => {
+          const seen = await step.observeStarted({ ...migration.target, vmUuid: migration.targetVmUuid });
+          migration.set({ targetEvidence: later(migration.status.targetEvidence, seen) });
           if (mismatch !== undefined)
             throw failure('EvidenceMissing', {
               what: `The read-back of ${migration.input.vm} failed: ${mismatch}`,

@@ -6,7 +6,7 @@ import { advance, copyDisks, verifyDisks } from '../passes.js';
 import type { Pass } from '../passes.js';
 import { Ending } from '../run.js';
 import type { Run } from '../run.js';
-import { now } from '../state.js';
+import { later, now } from '../state.js';
 import type { Migration } from '../state.js';
 
 /** Stage 5: the first pass lands in the final VM, which cannot be started, and is read back in full (R20). */
@@ -120,10 +120,8 @@ export async function verification({ migration, gates }: Run): Promise<'accepted
       instruction: `The test copy of ${migration.input.vm} runs on an isolated network (VM ${testVmUuid}). Check that it boots, that the network works and that your application runs. Then accept or reject it.`,
       accepts: {
         acceptTestCopy: async ({ override, operator, reason }) => {
-          const seen = await step.observeTestCopy({ ...migration.target, testVmUuid });
-          migration.set({
-            testEvidence: { ...seen, booted: migration.status.testEvidence?.booted === true && seen.booted },
-          });
+          const seen = await step.observeStarted({ ...migration.target, vmUuid: testVmUuid });
+          migration.set({ testEvidence: later(migration.status.testEvidence, seen) });
           if (migration.status.testEvidence?.booted) return;
           if (!override) {
             throw failure('EvidenceMissing', {
