@@ -64,6 +64,16 @@ const HIDDEN: Record<string, { params: Method['params']; result: TypeSpec }> = {
 /** Every method of the pool by name, without the `Async.` forms. */
 export const methods: ReadonlyMap<string, Method> = buildMethods();
 
+/** The same by the older spelling, `event_from`, which Python needs: `from` is one of its own words. */
+const olderSpelling: ReadonlyMap<string, Method> = new Map(
+  [...methods].map(([name, method]) => [name.replace('.', '_'), method]),
+);
+
+/** The method of that name in either spelling. */
+export function methodNamed(name: string): Method | undefined {
+  return methods.get(name) ?? olderSpelling.get(name);
+}
+
 /** All names, as `system.listMethods` gives them. */
 export function methodNames(): string[] {
   const names = ['system.listMethods'];

@@ -1,6 +1,6 @@
 import type { TypeSpec, Value } from './datamodel.js';
 import { XapiError, asXapiError } from './errors.js';
-import { methodNames, methods, type Method } from './methods.js';
+import { methodNamed, methodNames, type Method } from './methods.js';
 import type { Call, Pool } from './pool.js';
 import { acceptValue } from './values.js';
 import { formatXmlValue } from './xmlrpc.js';
@@ -35,13 +35,13 @@ export async function dispatch(pool: Pool, hostRef: string, name: string, args: 
 async function run(pool: Pool, hostRef: string, name: string, args: unknown[]): Promise<TypedResult> {
   if (name === 'system.listMethods') return { value: methodNames(), type: LIST };
   const isAsync = name.startsWith('Async.');
-  const method = methods.get(isAsync ? name.slice('Async.'.length) : name);
+  const method = methodNamed(isAsync ? name.slice('Async.'.length) : name);
   if (method === undefined || (isAsync && !method.hasAsync)) throw new XapiError('MESSAGE_METHOD_UNKNOWN', [name]);
   const [session, params] = method.needsSession ? [args[0], args.slice(1)] : ['', args];
   if (params.length < method.minParams || params.length > method.params.length) {
     throw new XapiError('MESSAGE_PARAMETER_COUNT_MISMATCH', [name, method.params.length, params.length]);
   }
-  const fault = pool.faults.take('call', (armed) => armed.method === name);
+  const fault = pool.faults.take('call', (armed) => armed.method === name || armed.method === method.name);
   if (fault !== undefined) throw new XapiError(fault.code, fault.params);
   if (hostRef !== pool.masterRef) {
     throw new XapiError('HOST_IS_SLAVE', [pool.db.get('host', pool.masterRef)['address'] as string]);
