@@ -46,10 +46,12 @@ export function fetchCertificate(host: string, port: number, timeoutMs = 10_000)
     socket.setTimeout(timeoutMs, () =>
       socket.destroy(new Error(`no TLS answer from ${host}:${port} in ${timeoutMs} ms`)),
     );
-    socket.once('error', reject);
+    socket.on('error', reject);
     socket.once('secureConnect', () => {
       const certificate = socket.getPeerX509Certificate();
-      socket.destroy();
+      // Not `destroy`: with TLS 1.3 our last handshake message may not have left, and the server would wait for it.
+      socket.end();
+      socket.resume();
       if (certificate) resolve(certificate);
       else reject(new Error(`${host}:${port} presented no certificate`));
     });
