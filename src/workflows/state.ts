@@ -1,6 +1,14 @@
 import { setCurrentDetails, upsertSearchAttributes, workflowInfo, log } from '@temporalio/workflow';
 import { GUIDE_STAGE, STAGES } from '../shared/index.js';
-import type { MigrationInput, MigrationReport, MigrationStatus, Outcome, Stage, Word } from '../shared/index.js';
+import type {
+  BootEvidence,
+  MigrationInput,
+  MigrationReport,
+  MigrationStatus,
+  Outcome,
+  Stage,
+  Word,
+} from '../shared/index.js';
 import type { PreflightResult, SourceRef, SourceSnapshot, TargetRef, TargetSnapshot } from '../activities/types.js';
 import type { Pass } from './passes.js';
 import { ATTRIBUTES } from './attributes.js';
