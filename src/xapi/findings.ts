@@ -1,6 +1,7 @@
 import type { Finding, Firmware } from '../shared/index.js';
 import { formatBytes } from '../shared/index.js';
 import type { Connection } from './connection.js';
+import { limitFindings, targetLimits } from './limits.js';
 import { allRecords, KEYS } from './marks.js';
 import { srFacts } from './pool.js';
 import { VHD_LIMIT_BYTES } from './target-vm.js';
@@ -16,12 +17,10 @@ export interface TargetPlan {
   disks: { label: string; capacityBytes: number }[];
   nics: { mac: string; networkUuid: string | undefined }[];
   repeatReason?: string | undefined;
+  memoryBytes?: number;
+  cpuCount?: number;
+  isWindows?: boolean;
 }
-
-/** More cards than this, and many templates advertise no further place (S73). */
-const NIC_RECOMMENDATION = 7;
-const NIC_LIMIT = 16;
-const DISK_LIMIT = 254;
 
 /** Everything about the target that stops a migration or that a person must know. Changes nothing. */
 export async function targetFindings(xapi: Connection, plan: TargetPlan): Promise<Finding[]> {
@@ -29,7 +28,7 @@ export async function targetFindings(xapi: Connection, plan: TargetPlan): Promis
   return [
     ...spaceFindings(plan, sr),
     ...plan.disks.flatMap((disk) => sizeFinding(disk, sr)),
-    ...countFindings(plan),
+    ...limitFindings(plan, await targetLimits(xapi, plan.isWindows ?? false)),
     ...firmwareFindings(plan),
     ...(await networkFindings(xapi, plan)),
     ...(await finishedFindings(xapi, plan)),
@@ -68,26 +67,6 @@ export function sizeFinding(disk: { label: string; capacityBytes: number }, sr: 
       expected: `at most ${formatBytes(VHD_LIMIT_BYTES)}, or an SR with qcow2`,
       remedy: 'choose an SR that supports qcow2 with --sr',
     },
-  ];
-}
-
-function countFindings({ name, nics, disks }: TargetPlan): Finding[] {
-  const finding = (id: string, severity: Finding['severity'], observed: string, expected: string): Finding => ({
-    id,
-    severity,
-    subject: name,
-    observed,
-    expected,
-    remedy: 'remove what is not needed before the migration',
-  });
-  return [
-    ...(nics.length > NIC_LIMIT
-      ? [finding('T4', 'error', `${nics.length} network cards`, `at most ${NIC_LIMIT}`)]
-      : []),
-    ...(nics.length > NIC_RECOMMENDATION && nics.length <= NIC_LIMIT
-      ? [finding('T4', 'warning', `${nics.length} network cards`, `at most ${NIC_RECOMMENDATION} are recommended`)]
-      : []),
-    ...(disks.length > DISK_LIMIT ? [finding('T5', 'error', `${disks.length} disks`, `at most ${DISK_LIMIT}`)] : []),
   ];
 }
 

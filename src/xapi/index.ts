@@ -3,10 +3,11 @@
  * and references stop here; outside, objects have uuids. It refuses to own order, retries and waiting for people
  * (`workflows`), and which bytes are moved (`transfer`); the raw HTTP transfers are in `upload/`.
  */
+export { limitFindings, recommendedMaxima, type TargetLimits } from './limits.js';
 export { pinFor } from './connection.js';
 export { sizeFinding, spaceFindings, type TargetPlan } from './findings.js';
 export { bytesPerSecond } from './metrics.js';
 export { imageFormat, importingName, VHD_LIMIT_BYTES } from './target-vm.js';
-export { testName } from './test-copy.js';
+export { testName } from './marks.js';
 export { createXapi, type Xapi } from './xapi.js';
 export type * from './types.js';

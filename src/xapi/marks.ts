@@ -12,6 +12,7 @@ export const KEYS = {
   disk: 'surefire:disk',
   pass: 'surefire:pass',
   writer: 'surefire:writer',
+  test: 'surefire:test',
   checkpoint: ['surefire:checkpoint-a', 'surefire:checkpoint-b'],
   finished: 'surefire:migrated-from',
 } as const;
@@ -22,8 +23,26 @@ export function isOriginal(record: XapiRecord): boolean {
   return self === undefined || self === record.uuid;
 }
 
+/** Name of a test copy, so that nobody takes it for the VM. */
+export const testName = (name: string): string => `[Test] ${name}`;
+
+/**
+ * True for the clone that we made to be tested. Clones that others made (a backup's, say) inherit our marks as well: they
+ * are not ours to destroy. A clone has its name from the start, its own mark a moment later.
+ */
+export function isTestCopy(vm: XapiRecord): boolean {
+  const mark = vm.other_config[KEYS.test];
+  if (vm['is_a_snapshot'] === true || isOriginal(vm)) return false;
+  return mark === undefined ? String(vm['name_label']).startsWith(testName('')) : mark === vm.uuid;
+}
+
 export const belongsTo = (record: XapiRecord, migrationId: string): boolean =>
   record.other_config[KEYS.migration] === migrationId;
+
+/** Writes the object's own uuid on it, once (R16). */
+export async function markSelf(xapi: Connection, type: 'VM' | 'VDI', ref: string, record: XapiRecord): Promise<void> {
+  if (record.other_config[KEYS.self] !== record.uuid) await setKey(xapi, type, ref, KEYS.self, record.uuid);
+}
 
 /** Sets one key of a map, whatever it held. Two calls: XAPI has no replace, and removing a missing key is no error. */
 export async function setKey(xapi: Connection, type: 'VM' | 'VDI', ref: string, key: string, value: string) {

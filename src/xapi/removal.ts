@@ -2,9 +2,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { failure } from '../shared/errors.js';
 import type { Connection } from './connection.js';
 import { xapiCode } from './failures.js';
-import { allRecords, belongsTo, isGone, KEYS, recordOf } from './marks.js';
+import { allRecords, belongsTo, isGone, isOriginal, isTestCopy, KEYS, recordOf } from './marks.js';
 import type { OwnedObject, XapiRecord } from './types.js';
-import { awaitNoAttachment } from './writers.js';
+import { awaitNoAttachment, controlDomainVbds } from './writers.js';
 
 /** The control domain's attachment can outlive its task for a while (xapi import, [U] xen-api 4339). */
 const IN_USE_TRIES = 20;
@@ -30,7 +30,7 @@ export async function destroyVdi(xapi: Connection, vdiUuid: string): Promise<voi
 
 /**
  * Destroys a VM or a VM snapshot with its disks, but only one that carries the migration's mark. Gone already is success.
- * XAPI's `VM.destroy` leaves the disks behind, so they are collected first and destroyed after.
+ * The disks go first: XAPI's `VM.destroy` leaves them behind, and after a crash in between nobody would know them.
  *
  * @throws TargetRefused when the object is not this migration's.
  */
@@ -50,11 +50,12 @@ export async function destroyVm(xapi: Connection, vmUuid: string, migrationId: s
     });
   }
   if (vm['power_state'] !== 'Halted') await hardShutdown(xapi, ref);
-  const vdis = await disksOf(xapi, vm);
+  for (const { vdiUuid, marks } of await disksOf(xapi, vm)) {
+    if (marks[KEYS.migration] === migrationId) await destroyVdi(xapi, vdiUuid);
+  }
   await xapi.call('VM.destroy', ref).catch((error: unknown) => {
     if (!isGone(error)) throw error;
   });
-  for (const { vdiUuid, marks } of vdis) if (marks[KEYS.migration] === migrationId) await destroyVdi(xapi, vdiUuid);
 }
 
 /** The disks behind a VM's or snapshot's VBDs, without CD drives. */
@@ -117,13 +118,33 @@ export async function listOwned(xapi: Connection, migrationId: string): Promise<
   return owned;
 }
 
-/** Destroys everything the migration has on the pool. */
+/**
+ * Destroys everything the migration made on the pool: its VM with all snapshots, the test copy, disks and network. A
+ * clone that somebody else made of them carries the same marks and stays, with its disks; `listOwned` still names it.
+ */
 export async function destroyOwned(xapi: Connection, migrationId: string): Promise<void> {
-  const owned = await listOwned(xapi, migrationId);
-  for (const { kind, uuid } of owned) {
-    if (kind === 'VM' || kind === 'snapshot') await destroyVm(xapi, uuid, migrationId);
-    else if (kind === 'VDI') await destroyVdi(xapi, uuid);
+  const all = await allRecords(xapi, 'VM');
+  const vms = all.filter(([, vm]) => belongsTo(vm, migrationId));
+  const ours = vms.filter(([, vm]) => vm['is_a_snapshot'] === false && (isOriginal(vm) || isTestCopy(vm)));
+  const refs = new Set(ours.map(([ref]) => ref));
+  // A snapshot whose VM is gone was ours: only a deletion of ours that was cut short leaves one.
+  const isOurs = (of: unknown) => refs.has(String(of)) || !all.some(([ref]) => ref === of);
+  const snapshots = vms.filter(([, vm]) => vm['is_a_snapshot'] === true && isOurs(vm['snapshot_of']));
+  for (const [, vm] of [...snapshots, ...ours]) await destroyVm(xapi, vm.uuid, migrationId);
+  for (const { kind, uuid } of await listOwned(xapi, migrationId)) {
+    if (kind === 'VDI' && !(await hasVm(xapi, uuid))) await destroyVdi(xapi, uuid);
     else if (kind === 'network') await destroyNetwork(xapi, uuid);
+  }
+}
+
+/** True when a VM other than a control domain has the disk. */
+async function hasVm(xapi: Connection, vdiUuid: string): Promise<boolean> {
+  try {
+    const [, vdi] = await recordOf(xapi, 'VDI', vdiUuid);
+    return (vdi['VBDs'] as string[]).length > (await controlDomainVbds(xapi, vdiUuid)).length;
+  } catch (error) {
+    if (isGone(error)) return false;
+    throw error;
   }
 }
 

@@ -30,7 +30,7 @@ export async function observeVm(xapi: Connection, vmUuid: string): Promise<VmObs
       return { mac: String(vif['MAC']), networkUuid: network.uuid, hasPif: (network['PIFs'] as string[]).length > 0 };
     }),
   );
-  const seen = { powerState: String(vm['power_state']), startTime: String(metrics['start_time']), vifs };
+  const seen = { powerState: String(vm['power_state']), startTime: isoDate(String(metrics['start_time'])), vifs };
   if (vm['guest_metrics'] === NULL_REF) return seen;
   const guest = await xapi.call<XapiRecord>('VM_guest_metrics.get_record', vm['guest_metrics']);
   return {
@@ -42,6 +42,9 @@ export async function observeVm(xapi: Connection, vmUuid: string): Promise<VmObs
     },
   };
 }
+
+/** XAPI writes `20260821T02:00:23Z`, ISO 8601's basic date with its extended time. */
+const isoDate = (text: string): string => text.replace(/^(\d{4})(\d{2})(\d{2})T/, '$1-$2-$3T');
 
 /** The picture on a running VM's screen, from the host it runs on; undefined when that host cannot make one. */
 export async function consolePicture(

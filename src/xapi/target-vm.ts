@@ -1,4 +1,4 @@
-import { allRecords, belongsTo, isOriginal, KEYS, NULL_REF, recordOf, refOf, setKey } from './marks.js';
+import { allRecords, belongsTo, isOriginal, KEYS, markSelf, NULL_REF, recordOf, refOf, setKey } from './marks.js';
 import type { Connection } from './connection.js';
 import { destroyVdi } from './removal.js';
 import type { TargetDisk, TargetDiskSpec, TargetVmSpec, XapiRecord } from './types.js';
@@ -25,7 +25,7 @@ export async function createTargetVm(xapi: Connection, spec: TargetVmSpec): Prom
   );
   const ref = existing?.[0] ?? (await xapi.call<string>('VM.create', await vmRecord(xapi, spec)));
   const vm = await xapi.call<XapiRecord>('VM.get_record', ref);
-  await setKey(xapi, 'VM', ref, KEYS.self, vm.uuid);
+  await markSelf(xapi, 'VM', ref, vm);
   await blockStart(xapi, vm.uuid, `${spec.migrationId} is still being copied`);
   await createVifs(xapi, ref, spec.nics);
   if (spec.hasCdDrive && !(await hasDeviceAt(xapi, vm, String(CD_POSITION)))) await createCd(xapi, ref);
@@ -79,7 +79,7 @@ async function vmRecord(xapi: Connection, spec: TargetVmSpec): Promise<Record<st
 }
 
 /** The nearest default template: its platform fits the guest, and no disk of it has to be removed. */
-async function chooseTemplate(xapi: Connection, isWindows: boolean): Promise<XapiRecord | undefined> {
+export async function chooseTemplate(xapi: Connection, isWindows: boolean): Promise<XapiRecord | undefined> {
   const templates = (await allRecords(xapi, 'VM'))
     .map(([, vm]) => vm)
     .filter((vm) => vm['is_default_template'] === true);
@@ -149,7 +149,7 @@ export async function createTargetDisk(xapi: Connection, spec: TargetDiskSpec): 
   );
   const ref = existing?.[0] ?? (await createVdi(xapi, spec));
   const vdi = await xapi.call<XapiRecord>('VDI.get_record', ref);
-  await setKey(xapi, 'VDI', ref, KEYS.self, vdi.uuid);
+  await markSelf(xapi, 'VDI', ref, vdi);
   const position = spec.index < CD_POSITION ? spec.index : spec.index + 1;
   const [vmRef, vm] = await recordOf(xapi, 'VM', spec.vmUuid);
   if (!(await hasDeviceAt(xapi, vm, String(position)))) await xapi.call('VBD.create', vbd(vmRef, ref, position));

@@ -1,12 +1,9 @@
 import { failure } from '../shared/errors.js';
 import type { Connection } from './connection.js';
-import { allRecords, belongsTo, isOriginal, KEYS, recordOf, refOf } from './marks.js';
+import { allRecords, belongsTo, isTestCopy, KEYS, recordOf, refOf, setKey, testName } from './marks.js';
 import { destroyNetwork, destroyVm } from './removal.js';
 import { createVifs } from './target-vm.js';
 import type { XapiRecord } from './types.js';
-
-/** Name of the clone, so that nobody takes it for the VM. */
-export const testName = (name: string): string => `[Test] ${name}`;
 
 /**
  * Clones the snapshot of a verified pass onto a network without a physical interface, of this migration alone (R23).
@@ -20,18 +17,20 @@ export async function createTestCopy(
   const networkUuid = await ensureNetwork(xapi, migrationId, input.networkName);
   const existing = await findTestCopy(xapi, migrationId);
   const ref = existing?.[0] ?? (await cloneSnapshot(xapi, input.snapshotUuid, testName(input.name)));
-  await xapi.call('VM.set_is_a_template', ref, false);
+  const vmUuid = await xapi.call<string>('VM.get_uuid', ref);
+  await setKey(xapi, 'VM', ref, KEYS.test, vmUuid);
+  const networkRef = await refOf(xapi, 'network', networkUuid);
   for (const vif of await xapi.call<string[]>('VM.get_VIFs', ref)) {
-    if ((await xapi.call<string>('VIF.get_network', vif)) !== (await refOf(xapi, 'network', networkUuid))) {
-      await xapi.call('VIF.destroy', vif);
-    }
+    if ((await xapi.call<string>('VIF.get_network', vif)) !== networkRef) await xapi.call('VIF.destroy', vif);
   }
   await createVifs(
     xapi,
     ref,
     input.nics.map(({ mac }) => ({ mac, networkUuid })),
   );
-  return { vmUuid: await xapi.call<string>('VM.get_uuid', ref), networkUuid };
+  // Last: a template cannot be started, and until here its cards were on the source's networks.
+  await xapi.call('VM.set_is_a_template', ref, false);
+  return { vmUuid, networkUuid };
 }
 
 async function cloneSnapshot(xapi: Connection, snapshotUuid: string, name: string): Promise<string> {
@@ -40,9 +39,7 @@ async function cloneSnapshot(xapi: Connection, snapshotUuid: string, name: strin
 }
 
 async function findTestCopy(xapi: Connection, migrationId: string): Promise<[string, XapiRecord] | undefined> {
-  return (await allRecords(xapi, 'VM')).find(
-    ([, vm]) => belongsTo(vm, migrationId) && !isOriginal(vm) && vm['is_a_snapshot'] === false,
-  );
+  return (await allRecords(xapi, 'VM')).find(([, vm]) => belongsTo(vm, migrationId) && isTestCopy(vm));
 }
 
 async function ensureNetwork(xapi: Connection, migrationId: string, name: string): Promise<string> {

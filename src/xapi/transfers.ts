@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { failure } from '../shared/errors.js';
 import type { Connection } from './connection.js';
 import { isGone } from './marks.js';
 import { KEYS, recordOf } from './marks.js';
@@ -8,18 +9,28 @@ const POLL_MS = 200;
 /** Detaching on LVM may be slow; an import's task ends only after it. */
 const TASK_TIMEOUT_MS = 15 * 60_000;
 
-/** The host that a VDI's data goes to: one and the same for all PUTs, the master where it sees the SR. */
+/**
+ * The host that a VDI's data goes to: one and the same for all PUTs, the master where it sees the SR.
+ *
+ * @throws TargetBusy while no host that is up has the SR attached.
+ */
 export async function vdiAccess(xapi: Connection, vdiUuid: string): Promise<VdiAccess> {
   const [vdiRef, vdi] = await recordOf(xapi, 'VDI', vdiUuid);
   const sr = await xapi.call<XapiRecord>('SR.get_record', vdi['SR']);
   const seeing: string[] = [];
   for (const pbd of sr['PBDs'] as string[]) {
     const { host, currently_attached: attached } = await xapi.call<XapiRecord>('PBD.get_record', pbd);
-    if (attached === true) seeing.push(String(host));
+    if (attached === true && (await xapi.call<boolean>('host.get_enabled', host))) seeing.push(String(host));
   }
   const pool = Object.values(await xapi.call<Record<string, XapiRecord>>('pool.get_all_records'))[0];
   const master = String(pool?.['master']);
-  const chosen = seeing.includes(master) ? master : (seeing.sort()[0] ?? master);
+  const chosen = seeing.includes(master) ? master : seeing.sort()[0];
+  if (chosen === undefined) {
+    throw failure('TargetBusy', {
+      what: `VDI ${vdiUuid} cannot be reached: no enabled host has SR "${String(sr['name_label'])}" attached.`,
+      next: 'plug the SR in (`xe pbd-plug`), or enable a host that has it.',
+    });
+  }
   return {
     host: await hostOf(xapi, chosen),
     sessionId: await xapi.session(),

@@ -31,9 +31,16 @@ export async function requireWriter(xapi: Connection, vdiUuid: string, writerId:
   });
 }
 
+/**
+ * Ends a pass: nobody writes any more, so what is on the disk now stays (R17).
+ *
+ * @throws WriterConflict when another attempt has taken over, or an older one's attachment cannot be ended.
+ */
 export async function releaseWriter(xapi: Connection, vdiUuid: string, writerId: string): Promise<void> {
-  const [ref, vdi] = await recordOf(xapi, 'VDI', vdiUuid);
-  if (vdi.other_config[KEYS.writer] === writerId) await xapi.call('VDI.remove_from_other_config', ref, KEYS.writer);
+  await requireWriter(xapi, vdiUuid, writerId);
+  await awaitNoAttachment(xapi, vdiUuid);
+  const [ref] = await recordOf(xapi, 'VDI', vdiUuid);
+  await xapi.call('VDI.remove_from_other_config', ref, KEYS.writer);
 }
 
 /** Waits until no control domain has the VDI attached; after the grace time the attachment is ended by force. */
@@ -70,7 +77,8 @@ async function forceOff(xapi: Connection, vdiUuid: string, vbds: string[]): Prom
   }
 }
 
-async function controlDomainVbds(xapi: Connection, vdiUuid: string): Promise<string[]> {
+/** References of the attachments to control domains: an import or export writes or reads there. */
+export async function controlDomainVbds(xapi: Connection, vdiUuid: string): Promise<string[]> {
   const [, vdi] = await recordOf(xapi, 'VDI', vdiUuid);
   const found: string[] = [];
   for (const vbd of vdi['VBDs'] as string[]) {
