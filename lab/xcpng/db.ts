@@ -49,6 +49,7 @@ export class Database {
   readonly #generations = new Map<string, { created: number; changed: number }>();
   readonly #listeners = new Set<() => void>();
   #dirty = false;
+  #isClosed = false;
 
   constructor(file: string) {
     this.#file = file;
@@ -77,12 +78,18 @@ export class Database {
 
   /** Writes what changed. Called before any answer leaves, so that an answered call survives kill -9. */
   flush(): void {
-    if (!this.#dirty) return;
+    if (!this.#dirty || this.#isClosed) return;
     this.#dirty = false;
     const tables: Record<string, Record<string, Row>> = {};
     for (const [cls, rows] of this.#tables) if (!TRANSIENT.has(cls)) tables[cls] = Object.fromEntries(rows);
     writeFileSync(`${this.#file}.new`, JSON.stringify({ generation: this.generation, tables }));
     renameSync(`${this.#file}.new`, this.#file);
+  }
+
+  /** Writes for the last time: what late timers still change is as lost as after a crash. */
+  close(): void {
+    this.flush();
+    this.#isClosed = true;
   }
 
   /** Makes a record of defaults plus `fields`, with a new uuid unless one is given. */

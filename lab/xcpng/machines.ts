@@ -157,7 +157,8 @@ export class Machines {
       rmSync(join(folder, name), { force: true });
     }
     for (const [ref, vm] of this.#pool.db.entries('VM')) {
-      if (vm['is_control_domain'] !== true && vm['power_state'] !== 'Halted') haltVm(this.#pool, ref);
+      const ran = ['Running', 'Paused'].includes(textOf(vm, 'power_state'));
+      if (ran && vm['is_control_domain'] !== true) haltVm(this.#pool, ref);
     }
   }
 

@@ -61,7 +61,7 @@ function addHost(pool: Pool, name: string, address: string, network: string): st
     device: 'eth0',
     network,
     host,
-    MAC: '52:54:00:00:00:01',
+    MAC: `52:54:00:00:00:0${address.slice(-1)}`,
     MTU: 1500,
     VLAN: -1,
     IP: address,

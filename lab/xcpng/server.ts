@@ -58,9 +58,10 @@ export async function startServer({
   pool.vdis.sweep(new Set(pool.db.entries('VDI').map(([, vdi]) => uuidOf(vdi))));
   pool.machines.recover();
   pool.machines.onRestart = (vmRef, hostRef) => void bootVm(pool, vmRef, hostRef, false).catch(() => undefined);
-  for (const [ref, row] of pool.db.entries('VM'))
-    if (row['current_operations']) pool.db.set('VM', ref, { current_operations: {} });
-  for (const [ref] of pool.db.entries('VDI')) pool.db.set('VDI', ref, { current_operations: {} });
+  // What an earlier process had under way ended with it.
+  for (const cls of ['VM', 'VDI']) {
+    for (const [ref] of pool.db.entries(cls)) pool.db.set(cls, ref, { current_operations: {} });
+  }
   pool.db.flush();
 
   const master = await openHost(pool, pool.masterRef, 'master', MASTER_ADDRESS, port);
@@ -86,10 +87,11 @@ export async function startServer({
     async stop() {
       clearInterval(collector);
       for (const timer of pool.lagging) clearTimeout(timer);
+      for (const writer of pool.importsUnderWay.values()) writer.abandon();
       for (const set of sockets) for (const socket of set) socket.destroy();
       await pool.machines.stopAll();
       await Promise.all([closeServer(master.server), closeServer(slave.server), admin.close()]);
-      pool.db.flush();
+      pool.db.close();
     },
   };
 }
@@ -119,7 +121,7 @@ async function openHost(pool: Pool, hostRef: string, name: string, address: stri
   server.on('secureConnection', (socket) => {
     sockets.add(socket);
     socket.on('close', () => sockets.delete(socket));
-    void serveConnection(socket, handle);
+    serveConnection(socket, handle).catch(() => socket.destroy());
   });
   // A client that gives up during the handshake is its own affair.
   server.on('tlsClientError', (_error, socket) => socket.destroy());

@@ -13,17 +13,20 @@ let certificateFile: string;
 beforeAll(async () => {
   pool = await TestPool.start();
   const { stateDir } = pool.server.pool;
-  const { cert } = JSON.parse(await readFile(join(stateDir, 'master.pem.json'), 'utf8')) as { cert: string };
-  certificateFile = join(stateDir, 'master.pem');
-  await writeFile(certificateFile, cert);
+  const certificates = ['master', 'slave'].map(async (host) => {
+    const { cert } = JSON.parse(await readFile(join(stateDir, `${host}.pem.json`), 'utf8')) as { cert: string };
+    return cert;
+  });
+  certificateFile = join(stateDir, 'both.pem');
+  await writeFile(certificateFile, (await Promise.all(certificates)).join('\n'));
 });
 afterAll(async () => {
   await pool.stop();
 });
 
 /** Types one line into the `xen-api` CLI, the certificate verified, and gives what it printed until it ended. */
-async function type(line: string, ...options: string[]): Promise<string> {
-  const { url, username, password } = pool.server.address;
+async function type(line: string, url: string, ...options: string[]): Promise<string> {
+  const { username, password } = pool.server.address;
   const child = execa(CLI, [...options, url, username, password], {
     stdin: 'pipe',
     env: { NODE_EXTRA_CA_CERTS: certificateFile },
@@ -59,7 +62,7 @@ describe.each(['json-rpc', 'xml-rpc'])('the xen-api CLI over %s', (transport) =>
       say('failed', await xapi.callAsync('VM.destroy', 'OpaqueRef:x').catch(e => e.code));
       process.exit();
     })()`;
-    const output = await type(script.replace(/\n\s*/g, ' '), '--transport', transport);
+    const output = await type(script.replace(/\n\s*/g, ' '), pool.server.address.url, '--transport', transport);
     expect(printed(output, '@pool')).toBe('lab');
     expect(printed(output, '@types')).toEqual(
       expect.arrayContaining(['PBD', 'PIF', 'SM', 'SR', 'VM', 'host', 'network', 'pool']),
@@ -70,4 +73,9 @@ describe.each(['json-rpc', 'xml-rpc'])('the xen-api CLI over %s', (transport) =>
     expect(printed(output, '@task')).toBe('OpaqueRef:');
     expect(printed(output, '@failed')).toBe('HANDLE_INVALID');
   });
+});
+
+it('the xen-api CLI finds the master when it is given the other host', async () => {
+  const line = `xapi.objectsFetched.then(() => { console.log('@pool ' + JSON.stringify(xapi.pool.name_label)); process.exit(); })`;
+  expect(printed(await type(line, pool.server.address.slaveUrl), '@pool')).toBe('lab');
 });
