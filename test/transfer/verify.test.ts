@@ -10,6 +10,7 @@ import {
   type Plan,
   type VerifyOptions,
 } from '../../src/transfer/index.js';
+import { DigestChain } from '../../src/transfer/digest-chain.js';
 import { pattern } from '../nbd/nbdkit.js';
 import { KiB, MemorySource, MemoryStore, MemoryTarget, MiB } from './harness.js';
 
@@ -150,7 +151,6 @@ describe('verification of a large disk', () => {
     const readBack = async function* () {
       for (let at = 0; at < size; at += MiB) yield await Promise.resolve(at === 2048 * MiB ? data : zeros);
     };
-    const { DigestChain } = await import('../../src/transfer/digest-chain.js');
     const chain = await DigestChain.create();
     chain.add(2048 * MiB, data);
     const before = process.memoryUsage.rss();
