@@ -1,0 +1,150 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import {
+  limitFindings,
+  recommendedMaxima,
+  sizeFinding,
+  spaceFindings,
+  VHD_LIMIT_BYTES,
+  type SrFacts,
+  type TargetLimits,
+  type TargetPlan,
+} from '../../src/xapi/index.js';
+import { EXTERNAL, GIB, startTestPool, uuidOfNetwork, uuidOfSr, type TestPool } from './lab.js';
+import { makeTarget } from './specs.js';
+
+const thin: SrFacts = {
+  uuid: 'sr',
+  name: 'ssd',
+  type: 'ext',
+  sizeBytes: 100 * GIB,
+  usedBytes: 40 * GIB,
+  thick: false,
+  formats: ['vhd'],
+};
+const thick: SrFacts = { ...thin, type: 'lvm', thick: true };
+const disks = (...sizes: number[]) => sizes.map((capacityBytes, index) => ({ label: `disk ${index}`, capacityBytes }));
+
+describe('space (R26)', () => {
+  it('wants three times the virtual size on a thick SR, to the byte', () => {
+    const plan = (bytes: number) => ({ name: 'web01', disks: disks(bytes / 2, bytes / 2) });
+    expect(spaceFindings(plan(20 * GIB), thick)).toEqual([]);
+    expect(spaceFindings(plan(20 * GIB + 2), thick)).toMatchObject([{ id: 'T2', severity: 'error' }]);
+    expect(spaceFindings(plan(20 * GIB + 2 * GIB), thick)[0]!.remedy).toContain('free 6.0 GiB');
+  });
+
+  it('warns on a thin SR that would run full if the disks were', () => {
+    expect(spaceFindings({ name: 'web01', disks: disks(60 * GIB) }, thin)).toEqual([]);
+    expect(spaceFindings({ name: 'web01', disks: disks(61 * GIB) }, thin)).toMatchObject([{ severity: 'warning' }]);
+  });
+});
+
+describe('[S9] [S10] disks beyond VHD', () => {
+  it.each([
+    [-1, ['vhd'], 0],
+    [0, ['vhd'], 0],
+    [1, ['vhd'], 1],
+    [1, ['vhd', 'qcow2'], 0],
+  ])('limit %+d bytes on an SR with %j: %d findings', (more, formats, count) => {
+    const found = sizeFinding({ label: 'Hard disk 1', capacityBytes: VHD_LIMIT_BYTES + more }, { ...thin, formats });
+    expect(found).toHaveLength(count);
+    expect(found.every(({ severity }) => severity === 'error')).toBe(true);
+  });
+});
+
+describe('[S73] limits', () => {
+  const limits: TargetLimits = {
+    hostMemoryBytes: 64 * GIB,
+    recommended: { nics: 7, disks: 255, memoryBytes: 32 * GIB, cpuCount: 16 },
+  };
+  const plan = (changes: Partial<TargetPlan>): TargetPlan => ({
+    name: 'web01',
+    srUuid: 'sr',
+    firmware: 'bios',
+    secureBoot: false,
+    instanceUuid: 'i',
+    disks: disks(GIB),
+    nics: [],
+    ...changes,
+  });
+  const cards = (count: number) => Array.from({ length: count }, () => ({ mac: 'm', networkUuid: 'n' }));
+  const said = (changes: Partial<TargetPlan>) =>
+    limitFindings(plan(changes), limits).map(({ id, severity }) => `${id} ${severity}`);
+
+  it.each([
+    [{ nics: cards(7) }, []],
+    [{ nics: cards(8) }, ['T4 warning']],
+    [{ nics: cards(16) }, ['T4 warning']],
+    [{ nics: cards(17) }, ['T4 error']],
+    [{ disks: disks(...Array<number>(254).fill(512)) }, []],
+    [{ disks: disks(...Array<number>(255).fill(512)) }, ['T5 error']],
+    [{ memoryBytes: 32 * GIB }, []],
+    [{ memoryBytes: 33 * GIB }, ['T9 warning']],
+    [{ memoryBytes: 65 * GIB, cpuCount: 17 }, ['T9 error', 'T10 warning']],
+  ])('case %#: %j', (changes, expected) => {
+    expect(said(changes)).toEqual(expected);
+  });
+
+  it('reads what a template recommends', () => {
+    const xml =
+      '<restrictions><restriction field="memory-static-max" max="137438953472"/>' +
+      '<restriction field="vcpus-max" max="32"/><restriction property="number-of-vbds" max="255"/>' +
+      '<restriction field="allow-gpu-passthrough" value="0"/><restriction max="9" property="number-of-vifs"/>' +
+      '<restriction property="number-of-vifs" min="0" max="7"/></restrictions>';
+    expect(recommendedMaxima(xml)).toEqual({
+      'memory-static-max': 137438953472,
+      'vcpus-max': 32,
+      'number-of-vbds': 255,
+      'number-of-vifs': 7,
+    });
+    expect(recommendedMaxima('')).toEqual({});
+  });
+});
+
+describe('targetFindings', () => {
+  let pool: TestPool;
+  beforeAll(async () => {
+    pool = await startTestPool();
+  });
+  afterAll(() => pool.end());
+
+  const planFor = async (changes: Partial<TargetPlan> = {}): Promise<TargetPlan> => ({
+    name: 'web01',
+    srUuid: await uuidOfSr(pool, 'Local thin'),
+    firmware: 'bios',
+    secureBoot: false,
+    instanceUuid: 'instance-1',
+    disks: disks(GIB),
+    nics: [{ mac: '00:50:56:00:00:01', networkUuid: await uuidOfNetwork(pool, EXTERNAL) }],
+    memoryBytes: 2 * GIB,
+    cpuCount: 2,
+    ...changes,
+  });
+
+  it('has nothing to say about a VM that fits', async () => {
+    expect(await pool.connect().targetFindings(await planFor())).toEqual([]);
+  });
+
+  it('asks the pool for memory, and names a network that is not there', async () => {
+    const found = await pool
+      .connect()
+      .targetFindings(
+        await planFor({ memoryBytes: 257 * GIB, nics: [{ mac: 'm', networkUuid: 'nowhere' }], firmware: 'uefi' }),
+      );
+    expect(found.map(({ id, severity }) => [id, severity])).toEqual([
+      ['T9', 'error'],
+      ['T6', 'warning'],
+      ['T7', 'error'],
+    ]);
+    expect(found[0]!.expected).toBe('at most 256.0 GiB');
+  });
+
+  it('refuses a VM that was migrated here before, unless a reason is given (R12)', async () => {
+    const xapi = pool.connect();
+    const { vmUuid } = await makeTarget(pool, xapi, 'm-before');
+    await xapi.markFinished(vmUuid, 'instance-2');
+    expect(await xapi.targetFindings(await planFor())).toEqual([]);
+    const plan = await planFor({ instanceUuid: 'instance-2' });
+    expect(await xapi.targetFindings(plan)).toMatchObject([{ id: 'T8', severity: 'error' }]);
+    expect(await xapi.targetFindings({ ...plan, repeatReason: 'lost' })).toMatchObject([{ severity: 'warning' }]);
+  });
+});
