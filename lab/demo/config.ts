@@ -15,6 +15,8 @@ export interface ConfigChoices {
   /** Seconds a started VM must run; short, because the lab's guests boot in seconds. */
   bootStableSeconds?: number;
   segmentBytes?: number;
+  /** Ports for `surefire up`; without them its usual ones. */
+  ports?: { temporal: number; webUi: number };
 }
 
 /**
@@ -34,9 +36,12 @@ export async function writeConfig(folder: string, lab: LabDescription, choices: 
     await chmod(file, 0o600);
     return file;
   };
-  const { bootStableSeconds = 8, segmentBytes, shutdownHook, nbdkit, temporal } = choices;
+  const { bootStableSeconds = 8, segmentBytes, shutdownHook, nbdkit, temporal, ports } = choices;
   const config = {
-    temporal: { ...(temporal !== undefined && { command: temporal }) },
+    temporal: {
+      ...(temporal !== undefined && { command: temporal }),
+      ...(ports && { address: `127.0.0.1:${ports.temporal}`, webUrl: `http://127.0.0.1:${ports.webUi}` }),
+    },
     vcenters: {
       [LAB_ENDPOINTS.vcenter]: {
         url: lab.vsphere.url,
