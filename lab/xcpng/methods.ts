@@ -45,20 +45,6 @@ const VOID: TypeSpec = { kind: 'void' };
 /** Callable on real hosts though the public datamodel is silent about them. */
 const HIDDEN: Record<string, { params: Method['params']; result: TypeSpec }> = {
   'VDI.checksum': { params: [{ name: 'self', type: { kind: 'ref', cls: 'VDI' } }], result: STRING },
-  'VM.set_is_a_template': {
-    params: [
-      { name: 'self', type: { kind: 'ref', cls: 'VM' } },
-      { name: 'value', type: { kind: 'bool' } },
-    ],
-    result: VOID,
-  },
-  'VM.set_NVRAM': {
-    params: [
-      { name: 'self', type: { kind: 'ref', cls: 'VM' } },
-      { name: 'value', type: { kind: 'map', key: STRING, value: STRING } },
-    ],
-    result: VOID,
-  },
 };
 
 /** Every method of the pool by name, without the `Async.` forms. */

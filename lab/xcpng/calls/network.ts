@@ -3,7 +3,7 @@ import { XapiError } from '../errors.js';
 import { constructorFields } from '../generic.js';
 import type { Behaviour } from '../methods.js';
 import type { Call, Pool } from '../pool.js';
-import { flagOf, listOf, mapOf, numberOf, textOf } from '../values.js';
+import { flagOf, listOf, mapOf, textOf } from '../values.js';
 
 const MAC = /^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$/;
 
@@ -76,8 +76,8 @@ export const networkCalls: Record<string, Behaviour> = {
   },
 
   'VM.get_allowed_VIF_devices': ({ pool }: Call, vm: string) => {
-    const taken = listOf(pool.db.get('VM', vm), 'VIFs').map((vif) => numberOf(pool.db.get('VIF', vif), 'device'));
-    return [...Array(7).keys()].filter((device) => !taken.map(Number).includes(device)).map(String);
+    const taken = listOf(pool.db.get('VM', vm), 'VIFs').map((vif) => pool.db.get('VIF', vif)['device']);
+    return [...Array(7).keys()].map(String).filter((device) => !taken.includes(device));
   },
 };
 
