@@ -86,8 +86,13 @@ export async function setTaskProgress(xapi: Connection, taskRef: string, fractio
   await xapi.call('task.set_progress', taskRef, fraction);
 }
 
+/** Forgets a task. XAPI keeps one that is pending until it ends, which after a refused PUT is never: it is ended first. */
 export async function destroyTask(xapi: Connection, taskRef: string): Promise<void> {
-  await xapi.call('task.destroy', taskRef).catch((error: unknown) => {
+  try {
+    const status = await xapi.call<string>('task.get_status', taskRef);
+    if (status === 'pending') await xapi.call('task.set_status', taskRef, 'cancelled');
+    await xapi.call('task.destroy', taskRef);
+  } catch (error) {
     if (!isGone(error)) throw error;
-  });
+  }
 }
