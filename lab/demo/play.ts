@@ -40,23 +40,22 @@ export async function play(stage: Stage, vm: string): Promise<Played> {
   const played = { vm, outcome: 'unknown', report: {}, testCopyBooted: false, targetBooted: false } as Played;
   // The people act beside the watching: what they wait for is what the watching sees.
   const acts: Promise<void>[] = [];
-  let trouble: unknown;
-  for await (const line of surefire.watch(vm)) {
+  const trouble = new AbortController();
+  for await (const line of surefire.watch(vm, trouble.signal)) {
     show(stage, vm, line);
     tell.event({ vm, ...line, ...(line.event === 'end' && { report: undefined }) });
     if (line.event === 'record' && line.text) seen.add(line.text);
     if (line.event === 'waiting') {
-      acts.push(atGate(stage, vm, line, seen, played).catch((error: unknown) => void (trouble ??= error)));
+      acts.push(atGate(stage, vm, line, seen, played).catch((error: unknown) => trouble.abort(error)));
     }
     if (line.event === 'end') {
       played.outcome = line.outcome ?? 'unknown';
       played.report = line.report ?? {};
       played.failure = line.failure?.message;
     }
-    if (trouble) break;
   }
   await Promise.all(acts);
-  if (trouble) throw trouble instanceof Error ? trouble : new Error(String(trouble));
+  trouble.signal.throwIfAborted();
   return played;
 }
 

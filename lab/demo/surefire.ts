@@ -33,9 +33,10 @@ export class Surefire {
     return result;
   }
 
-  /** Follows a migration: one object a line, until it ends. */
-  async *watch(vm: string): AsyncGenerator<WatchLine> {
-    const child = execa(process.execPath, this.#args(['watch', vm]), { reject: false, stdin: 'ignore', buffer: false });
+  /** Follows a migration: one object a line, until it ends or the signal says so. */
+  async *watch(vm: string, signal: AbortSignal): AsyncGenerator<WatchLine> {
+    const options = { reject: false, stdin: 'ignore', buffer: false, cancelSignal: signal } as const;
+    const child = execa(process.execPath, this.#args(['watch', vm]), options);
     for await (const line of createInterface({ input: child.stdout })) yield JSON.parse(line) as WatchLine;
     await child;
   }
