@@ -33,6 +33,8 @@ export async function createWorker(role: WorkerRole, config: Config, connection:
           activities: createActivities(deps),
           // Gates of many migrations may watch at once; each watch is an activity that sleeps.
           maxConcurrentActivityTaskExecutions: 500,
+          // How soon a watch hears that nobody waits for it any more; a rollback in the outage must not take a minute.
+          maxHeartbeatThrottleInterval: '2 seconds',
           ...SHUTDOWN,
         })
       : await Worker.create({
