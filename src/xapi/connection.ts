@@ -13,8 +13,14 @@ import type { PoolHost, XapiOptions, XapiRecord } from './types.js';
 const CALL_TIMEOUT_MS = 20 * 60_000;
 const INACTIVITY_MS = 25 * 60_000;
 
-/** Codes with which XAPI refuses a call before it has done anything: it may be sent again at once. */
-const NOT_DONE = ['SESSION_INVALID', 'HOST_IS_SLAVE'];
+/**
+ * Codes of a call that was not begun, so that it may be sent again at once to a new session: XAPI's refusals, a server
+ * that cannot be reached, and xen-api 4.7.6's assertion that it has a session, which a failed renewal leaves it without.
+ */
+const NOT_BEGUN = [
+  ...['SESSION_INVALID', 'HOST_IS_SLAVE', 'ERR_ASSERTION'],
+  ...['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'UND_ERR_CONNECT_TIMEOUT'],
+];
 
 /**
  * One session with a pool's master. Logs in at the first call, and again when the session has ended or the master has
@@ -43,11 +49,9 @@ export class Connection {
       try {
         return (await client.call(method, ...args)) as T;
       } catch (error) {
-        const code = (error as { code?: string }).code ?? '';
-        // xen-api 4.7.6 asserts that there is a session: a login that failed meanwhile left it without one for ever.
-        const isUseless = code === 'ERR_ASSERTION' || NOT_DONE.includes(code);
-        if (isUseless) this.#forget(opening, client);
-        if (isUseless && !isLast) continue;
+        const isNotBegun = NOT_BEGUN.includes((error as { code?: string }).code ?? '');
+        if (isNotBegun) this.#forget(opening, client);
+        if (isNotBegun && !isLast) continue;
         throw this.#remember(xapiFailure(error, method, this.url));
       }
     }
@@ -89,9 +93,27 @@ export class Connection {
     client.end().catch(() => undefined);
   }
 
+  /** To the configured address; when that host is gone, to those that were learned of: one of them knows the new master. */
   async #connect(): Promise<PinnedClient> {
-    const { url, username, password } = this.#options;
-    const pin = await pinFor(this.#options);
+    const { url } = this.#options;
+    try {
+      return await this.#connectTo(url, await pinFor(this.#options));
+    } catch (error) {
+      for (const [address, pin] of this.#learned) {
+        if ((error as { type?: string }).type !== 'ConnectionFailed') break;
+        const other = new URL(url);
+        other.hostname = address;
+        const client = await this.#connectTo(other.origin, pin).catch((next: unknown) => {
+          if ((next as { type?: string }).type !== 'ConnectionFailed') throw next;
+        });
+        if (client) return client;
+      }
+      throw error;
+    }
+  }
+
+  async #connectTo(url: string, pin: PinnedTls): Promise<PinnedClient> {
+    const { username, password } = this.#options;
     const client = newClient(pin, this.#learned, {
       url,
       auth: { user: username, password },

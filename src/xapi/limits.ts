@@ -25,7 +25,8 @@ export async function targetLimits(xapi: Connection, isWindows: boolean): Promis
   const metrics = new Map(await allRecords(xapi, 'host_metrics'));
   const memories = (await allRecords(xapi, 'host'))
     .filter(([, host]) => host['enabled'] === true)
-    .map(([, host]) => Number(metrics.get(String(host['metrics']))?.['memory_total'] ?? 0));
+    .map(([, host]) => metrics.get(String(host['metrics'])))
+    .map((seen) => (seen?.['live'] === true ? Number(seen['memory_total']) : 0));
   return {
     hostMemoryBytes: Math.max(0, ...memories),
     recommended: {

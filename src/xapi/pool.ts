@@ -1,10 +1,17 @@
 import { failure } from '../shared/errors.js';
 import type { Connection } from './connection.js';
-import { allRecords, recordOf } from './marks.js';
+import { allRecords, NULL_REF, recordOf } from './marks.js';
 import type { PoolFacts, SrFacts, XapiRecord } from './types.js';
 
 /** SR types whose disks take their whole size at once (xapi, sm drivers). */
 const THICK = ['lvm', 'lvmoiscsi', 'lvmohba', 'lvmofcoe'];
+
+/** True for a host that runs and takes work: XAPI calls one enabled that is merely dead. */
+export async function isUp(xapi: Connection, host: XapiRecord): Promise<boolean> {
+  if (host['enabled'] !== true) return false;
+  if (host['metrics'] === NULL_REF) return true;
+  return xapi.call<boolean>('host_metrics.get_live', host['metrics']);
+}
 
 export async function about(xapi: Connection): Promise<PoolFacts> {
   const [pool] = await allRecords(xapi, 'pool');
@@ -17,12 +24,15 @@ export async function about(xapi: Connection): Promise<PoolFacts> {
     poolName: String(pool[1]['name_label']),
     productVersion: `${version['product_brand'] ?? ''} ${version['product_version'] ?? ''}`.trim(),
     xapiVersion: version['xapi_build'] ?? version['xapi'] ?? '',
-    hosts: hosts.map(([, host]) => ({
-      uuid: host.uuid,
-      name: String(host['name_label']),
-      address: String(host['address']),
-      enabled: host['enabled'] === true,
-    })),
+    hosts: await Promise.all(
+      hosts.map(async ([, host]) => ({
+        uuid: host.uuid,
+        name: String(host['name_label']),
+        address: String(host['address']),
+        enabled: host['enabled'] === true,
+        up: await isUp(xapi, host),
+      })),
+    ),
   };
 }
 

@@ -3,6 +3,7 @@ import { failure } from '../shared/errors.js';
 import type { Connection } from './connection.js';
 import { isGone } from './marks.js';
 import { KEYS, recordOf } from './marks.js';
+import { isUp } from './pool.js';
 import type { PoolHost, TaskOutcome, VdiAccess, XapiRecord } from './types.js';
 
 const POLL_MS = 200;
@@ -20,7 +21,8 @@ export async function vdiAccess(xapi: Connection, vdiUuid: string): Promise<VdiA
   const seeing: string[] = [];
   for (const pbd of sr['PBDs'] as string[]) {
     const { host, currently_attached: attached } = await xapi.call<XapiRecord>('PBD.get_record', pbd);
-    if (attached === true && (await xapi.call<boolean>('host.get_enabled', host))) seeing.push(String(host));
+    if (attached !== true) continue;
+    if (await isUp(xapi, await xapi.call<XapiRecord>('host.get_record', host))) seeing.push(String(host));
   }
   const pool = Object.values(await xapi.call<Record<string, XapiRecord>>('pool.get_all_records'))[0];
   const master = String(pool?.['master']);

@@ -19,7 +19,7 @@ export interface PoolFacts {
   poolName: string;
   productVersion: string;
   xapiVersion: string;
-  hosts: { uuid: string; name: string; address: string; enabled: boolean }[];
+  hosts: { uuid: string; name: string; address: string; enabled: boolean; up: boolean }[];
 }
 
 export interface SrFacts {

@@ -3,9 +3,12 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { connect as connectTls } from 'node:tls';
 
 import { generate } from 'selfsigned';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { pinnedTlsOptions, type PinnedTls } from '../../src/shared/pinned-tls.js';
+import { hostOf } from '../../src/xapi/transfers.js';
 import { Connection } from '../../src/xapi/connection.js';
 import { errorOf, startTestPool, type TestPool } from './lab.js';
 import { startMovingMaster } from './moving-master.js';
@@ -16,6 +19,15 @@ beforeAll(async () => {
 });
 afterAll(() => pool.end());
 
+const handshake = (url: string, pin: PinnedTls) =>
+  new Promise<void>((resolve, reject) => {
+    const { hostname, port } = new URL(url);
+    const socket = connectTls({ ...pinnedTlsOptions(pin), host: hostname, port: Number(port) }, () => {
+      socket.destroy();
+      resolve();
+    });
+    socket.on('error', reject);
+  });
 const logins = async (since: number) =>
   (await pool.calledSince(since)).filter((method) => method === 'session.login_with_password').length;
 const pemOf = async (host: 'master' | 'slave') =>
@@ -137,6 +149,41 @@ describe('session', () => {
       expect(error, 'a new process knows the first host only').toMatchObject({ type: 'CertificateUntrusted' });
       expect(two.logins()[1]).toBe(1);
     } finally {
+      await two.stop();
+    }
+  });
+
+  it('finds the new master when the old one is gone', async () => {
+    const two = await startMovingMaster();
+    try {
+      const client = pool.connect({ url: two.url, fingerprintSha256: two.fingerprintSha256 });
+      await client.about();
+      two.move();
+      await two.lose();
+      // Its connection was cut, so it is not known whether the call was heard: that is the caller's to decide.
+      expect(await errorOf(client.about())).toMatchObject({ type: 'ConnectionFailed', nonRetryable: false });
+      expect((await client.about()).hosts.map(({ address }) => address)).toEqual(two.addresses);
+      expect(two.logins()).toEqual([1, 1]);
+    } finally {
+      await two.stop();
+    }
+  });
+
+  it('tells where another host is, and knows it by its own certificate only (R33)', async () => {
+    const two = await startMovingMaster();
+    const { url, fingerprintSha256 } = two;
+    const connection = new Connection({ url, username: 'root', password: 'x', fingerprintSha256 });
+    try {
+      const master = await hostOf(connection, 'OpaqueRef:0');
+      const slave = await hostOf(connection, 'OpaqueRef:1');
+      expect([master.url, slave.url]).toEqual([url, url.replace('127.0.0.1', '127.0.0.2')]);
+      await handshake(slave.url, slave.tls);
+      await handshake(master.url, master.tls);
+      await expect(handshake(slave.url, master.tls)).rejects.toMatchObject({
+        code: expect.stringMatching(/CERT|SIGN/),
+      });
+    } finally {
+      await connection.close();
       await two.stop();
     }
   });

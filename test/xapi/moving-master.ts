@@ -18,6 +18,8 @@ export interface MovingMaster {
   logins(): number[];
   /** The other host is the master from now on; sessions are forgotten. */
   move(): void;
+  /** The first host is gone. */
+  lose(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -55,13 +57,17 @@ export async function startMovingMaster(): Promise<MovingMaster> {
     addresses: ['127.0.0.1', '127.0.0.2'],
     logins: () => hosts.map(({ logins }) => logins),
     move: () => (master = 1 - master),
+    lose: () => end(servers[0]!),
     async stop() {
-      for (const server of servers) {
-        server.closeAllConnections();
-        await new Promise((resolve) => server.close(resolve));
-      }
+      await Promise.all(servers.filter(({ listening }) => listening).map(end));
     },
   };
+}
+
+async function end(server: Server): Promise<void> {
+  const closed = new Promise((resolve) => server.close(resolve));
+  server.closeAllConnections();
+  await closed;
 }
 
 async function newHost(address: string): Promise<Host> {
@@ -97,9 +103,16 @@ function answerOf(
     case 'host.get_all_records':
       return {
         result: Object.fromEntries(
-          hosts.map(({ address }, index) => [`OpaqueRef:${index}`, { uuid: `host-${index}`, address, enabled: true }]),
+          hosts.map(({ address }, index) => [
+            `OpaqueRef:${index}`,
+            { uuid: `host-${index}`, address, enabled: true, metrics: 'OpaqueRef:NULL' },
+          ]),
         ),
       };
+    case 'host.get_address':
+      return { result: hosts[Number(params[1]!.slice('OpaqueRef:'.length))]!.address };
+    case 'host_metrics.get_live':
+      return { result: true };
     case 'host.get_server_certificate':
       return { result: hosts[Number(params[1]!.slice('OpaqueRef:'.length))]!.cert };
     default:
