@@ -49,21 +49,21 @@ export async function checkBaseUntouched(
   const snapshot = status?.artifacts.targetSnapshots.at(-1);
   const pool = new XcpngAdmin(lab.pool.adminUrl);
   const files = await pool.vdis();
-  const copies = Object.values(files).map(({ path }) => path);
   for (const { deviceKey, vdiUuid, label } of status?.disks ?? []) {
-    const base = files[vdiUuid ?? '']?.path;
-    const frozen = files[snapshot?.disks.find((disk) => disk.deviceKey === deviceKey)?.vdiUuid ?? '']?.path;
+    const base = files[vdiUuid ?? ''];
+    const frozen = files[snapshot?.disks.find((disk) => disk.deviceKey === deviceKey)?.vdiUuid ?? ''];
     if (!base || !frozen) throw new Error(`${label} of ${vm} has no base or no snapshot on the pool`);
-    const [size, now, then] = [(await stat(base)).size, await digestOf(base), await digestOf(frozen)];
-    if (now !== then)
+    const [now, then] = [await digestOf(base.path), await digestOf(frozen.path)];
+    if (now !== then) {
       throw new Error(`${label} of ${vm}: the base has changed since its snapshot, so the test copy wrote to it`);
+    }
     if (status?.disks[0]?.deviceKey !== deviceKey) continue;
-    // The guest counts its boots on its root disk: some other copy of this size must differ.
-    const others = copies.filter((path) => path !== base && path !== frozen);
-    const sizes = await Promise.all(others.map(async (path) => ((await stat(path)).size === size ? path : undefined)));
-    const digests = await Promise.all(sizes.filter((path) => path !== undefined).map((path) => digestOf(path)));
-    if (digests.every((digest) => digest === then))
+    // The guest counts its boots on its root disk, so the clone of that disk must differ.
+    const clones = Object.values(files).filter((file) => file.name === base.name && file !== base && file !== frozen);
+    const digests = await Promise.all(clones.map(({ path }) => digestOf(path)));
+    if (digests.every((digest) => digest === then)) {
       throw new Error(`${label} of ${vm}: the test copy left no trace of its boot`);
+    }
   }
   const evidence = status?.testEvidence;
   if (!evidence || evidence.vifs.length === 0 || evidence.vifs.some(({ hasPif }) => hasPif)) {
