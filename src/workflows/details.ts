@@ -1,62 +1,97 @@
 import { formatBytes, formatDuration } from '../shared/index.js';
-import type { MigrationStatus } from '../shared/index.js';
+import type { MigrationStatus, WaitingFor } from '../shared/index.js';
+import { MESSAGES } from './messages.js';
+import type { MessageName } from './messages.js';
+
+/** What the person does at each gate, in the words of a headline. */
+const TASK: Record<WaitingFor, string> = {
+  none: 'nothing to do for you',
+  warnings: 'acknowledge the warnings',
+  'snapshot-removal': 'approve the removal of snapshots',
+  'tools-removal': 'remove VMware Tools',
+  verification: 'test the copy',
+  'cutover-approval': 'approve the cutover',
+  'power-off': 'shut the source down',
+  acceptance: 'accept the migrated VM',
+  decision: 'decide after a failure',
+};
+
+const RECENT = 8;
 
 /**
- * Current Details as the Web UI shows them: Markdown without tables (UI 2.50 draws no borders), the thing to do in the
- * first lines.
+ * Current Details as the Web UI shows them in half a page's width: Markdown without tables (UI 2.50 draws no borders) and
+ * with few paragraphs (it spaces them widely). What to do first, then how far it is, then what happened.
  */
 export function renderDetails(s: MigrationStatus): string {
-  const lines: string[] = [];
-  if (s.outcome !== 'running') lines.push(`**${s.vm}: ${s.outcome}**`);
-  else if (s.waitingFor === 'none') lines.push(`**${s.vm}: ${s.stage}** (${s.guideStage}), nothing to do for you`);
-  else lines.push(`**${s.vm} waits for you: ${s.waitingFor}**`);
-  if (s.instruction) lines.push('', s.instruction);
-  if (s.allowed.length > 0) {
-    lines.push('', `Accepted now (More Actions, Send an Update): ${s.allowed.map((name) => `\`${name}\``).join(', ')}`);
-  }
-  lines.push('', `Stage \`${s.stage}\` since ${s.since}, ${s.percent} % of the whole.`);
-  if (s.downtime && s.downtime.seconds === undefined) {
-    lines.push(
-      '',
-      `**Downtime runs since ${s.downtime.startedAt}**, budget ${formatDuration(s.downtime.budgetSeconds)}. Update \`rollback\` goes back.`,
-    );
-  }
-  if (s.disks.length > 0) lines.push('', '**Disks**', '', fenced(s.disks.map(diskLine)));
-  const warnings = s.findings.filter((finding) => finding.severity !== 'info');
-  if (warnings.length > 0) {
-    lines.push(
-      '',
-      '**Findings**',
-      '',
-      ...warnings.map((f) => `- ${f.severity} ${f.id} ${f.subject}: ${f.observed}. ${f.remedy}`),
-    );
-  }
-  if (s.notes.length > 0) {
-    lines.push(
-      '',
-      '**Notes**',
-      '',
-      ...s.notes.map((n, i) => `${i + 1}. ${n.fix ? `[${n.done ? 'done' : 'fix'}] ` : ''}${n.text} (${n.operator})`),
-    );
-  }
-  if (s.undo.length > 0) lines.push('', '**If it ends now**', '', ...s.undo.map((u) => `- ${u.summary}`));
-  const recent = s.record.slice(-12).reverse();
-  if (recent.length > 0)
-    lines.push(
-      '',
-      '**Record**, newest first',
-      '',
-      ...recent.map((r) => `- ${r.at} ${r.text}${r.by ? ` (${r.by})` : ''}`),
-    );
-  return lines.join('\n');
+  const warnings = s.findings.filter(({ severity }) => severity !== 'info');
+  return [
+    headline(s),
+    s.instruction,
+    s.waitingFor === 'none' ? undefined : answers(s),
+    ...section('Notes', s.notes.map(noteLine)),
+    ...section(
+      'Findings',
+      warnings.map((f) => `${f.severity} ${f.id}, ${f.subject}: ${f.observed.replace(/\.$/, '')}. Remedy: ${f.remedy}`),
+    ),
+    ...section('Disks', s.disks.map(diskLine)),
+    ...section(
+      'If it is cancelled now',
+      s.undo.map(({ summary }) => summary),
+    ),
+    ...section(
+      'Latest first',
+      s.record
+        .slice(-RECENT)
+        .reverse()
+        .map(({ at, text, by }) => `${minute(at)} ${text}${by === undefined ? '' : ` (${by})`}`),
+    ),
+  ]
+    .filter((part) => part !== undefined)
+    .join('\n\n');
 }
 
-function diskLine(disk: MigrationStatus['disks'][number]): string {
-  const last = disk.passes.at(-1);
+function headline({ vm, outcome, waitingFor, stage, guideStage, percent, since, downtime }: MigrationStatus): string {
+  if (outcome !== 'running') return `**${vm}: ${outcome}**`;
+  const waits = waitingFor !== 'none';
+  const where = `Stage \`${stage}\` (${guideStage}) since ${minute(since)} UTC, ${percent} % of the whole.`;
+  const outage =
+    downtime && downtime.seconds === undefined
+      ? ` **Outage since ${minute(downtime.startedAt)} UTC**, budget ${formatDuration(downtime.budgetSeconds)}.`
+      : '';
+  return `**${vm}${waits ? ' waits for you' : ''}: ${TASK[waitingFor]}**  \n${where}${outage}`;
+}
+
+/** How to answer, in both ways; notes are possible at any time and would only be in the way. */
+function answers({ vm, allowed, waitingFor }: MigrationStatus): string | undefined {
+  const names = allowed.filter((name): name is MessageName => name in MESSAGES && name !== 'addNote');
+  if (names.length === 0) return undefined;
+  const lines = names.map((name) => {
+    const [, meaning, argument] = /^(.*?): (\{.*)$/.exec(MESSAGES[name]) ?? [];
+    return `- \`${name}\`: ${meaning}. \`${argument}\``;
+  });
+  // A power-off is observed: the only word that counts there is to give up.
+  const word = waitingFor === 'power-off' ? 'rollback' : 'approve';
+  const name = /^[\w.-]+$/.test(vm) ? vm : `'${vm}'`;
+  return [`Answer with \`surefire ${word} ${name}\`, or by More Actions, Send an Update:`, '', ...lines].join('\n');
+}
+
+function diskLine({ label, capacityBytes, passes }: MigrationStatus['disks'][number]): string {
+  const last = passes.at(-1);
   const state = last
-    ? `${last.pass}: ${formatBytes(last.bytesRead)} read, ${formatBytes(last.bytesSent)} sent, ${last.verified ?? 'not verified yet'}`
+    ? `${last.pass} ${formatBytes(last.bytesSent)} sent, ${last.verified ?? 'not verified yet'}`
     : 'not copied yet';
-  return `${disk.label.padEnd(14)} ${formatBytes(disk.capacityBytes).padStart(10)}  ${state}`;
+  return `${label} (${formatBytes(capacityBytes)}): ${state}`;
 }
 
-const fenced = (lines: string[]): string => ['```', ...lines, '```'].join('\n');
+function noteLine({ fix, done, text, operator }: MigrationStatus['notes'][number], index: number): string {
+  const kind = fix ? (done ? 'fix, done: ' : '**open fix**: ') : '';
+  return `${index + 1}. ${kind}${text} (${operator})`;
+}
+
+function section(title: string, lines: string[]): string[] {
+  if (lines.length === 0) return [];
+  return [[`**${title}**`, '', ...lines.map((line) => (/^\d+\. /.test(line) ? line : `- ${line}`))].join('\n')];
+}
+
+/** `2026-11-24 03:09`, from ISO 8601 in UTC. */
+const minute = (iso: string): string => iso.slice(0, 16).replace('T', ' ');
