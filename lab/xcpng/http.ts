@@ -70,7 +70,10 @@ export class Connection {
   async write(bytes: Buffer): Promise<boolean> {
     if (this.socket.destroyed) return false;
     if (!this.socket.write(bytes)) {
-      await Promise.race([once(this.socket, 'drain'), once(this.socket, 'close')]).catch(() => undefined);
+      const done = new AbortController();
+      const heard = (event: string) => once(this.socket, event, { signal: done.signal });
+      await Promise.race([heard('drain'), heard('close')]).catch(() => undefined);
+      done.abort(); // the listener that heard nothing goes as well
     }
     return !this.socket.destroyed;
   }

@@ -54,6 +54,8 @@ export class Pool {
   readonly machines: Machines;
   /** `host:port` by host ref, known once the listeners are open. */
   readonly authorities = new Map<string, string>();
+  /** Certificate of each host in PEM, by reference. */
+  readonly certificates = new Map<string, string>();
   /** Detachments still to come; a restart forgets them and the VBDs stay. */
   readonly lagging = new Set<NodeJS.Timeout>();
   /** Imports that write now, by the VBD they write through. */

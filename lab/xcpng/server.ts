@@ -131,6 +131,7 @@ async function openHost(pool: Pool, hostRef: string, name: string, address: stri
   });
   const opened = (server.address() as AddressInfo).port;
   pool.authorities.set(hostRef, `${address}:${opened}`);
+  pool.certificates.set(hostRef, cert);
   return { server, port: opened, sockets, fingerprintSha256 };
 }
 

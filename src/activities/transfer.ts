@@ -1,7 +1,7 @@
 import { activityInfo, cancellationSignal } from '@temporalio/activity';
 import { CancelledFailure } from '@temporalio/common';
-import { connectDisk } from '../nbd/index.js';
-import type { DiskSource, NbdClient } from '../nbd/index.js';
+import { DiskOpener } from '../nbd/index.js';
+import type { NbdClient } from '../nbd/index.js';
 import { failure } from '../shared/index.js';
 import { copyPass, verifyBase, verifyDelta } from '../transfer/index.js';
 import { explain } from './beating.js';
@@ -25,7 +25,7 @@ export function transferActivities(deps: Deps): TransferActivities {
      */
     async copyDisk(input) {
       const { disk, target } = input;
-      return withSource(deps, input, async (source, connect, progress) => {
+      return withSource(deps, input, async (opener, connect, progress) => {
         const xapi = deps.xapi(target.pool);
         const { plan, deltaMethod } = await planPass(input, deps.vsphere(input.source.vcenter), connect);
         const writerId = `${activityInfo().workflowExecution?.runId}/${activityInfo().activityId}/${activityInfo().attempt}`;
@@ -58,14 +58,14 @@ export function transferActivities(deps: Deps): TransferActivities {
           seconds: result.seconds,
         });
         const { chunks: _chunks, resumedFrom: _resumedFrom, ...figures } = result;
-        return { ...figures, deltaMethod, nbdkit: source.commandLine, versions: source.pluginVersion };
+        return { ...figures, deltaMethod, ...provenance(opener) };
       });
     },
 
     /** Reads one disk back from its target snapshot, from the first byte to the last. */
     async verifyDisk(input) {
       const { disk, target, snapshotVdiUuid, previousSnapshotVdiUuid } = input;
-      return withSource(deps, input, async (_source, connect, progress) => {
+      return withSource(deps, input, async (_opener, connect, progress) => {
         const xapi = deps.xapi(target.pool);
         const { plan } = await planPass(input, deps.vsphere(input.source.vcenter), connect);
         if (plan.planDigest !== input.planDigest) {
@@ -95,7 +95,15 @@ export function transferActivities(deps: Deps): TransferActivities {
   };
 }
 
-type Work<T> = (source: DiskSource, connect: () => Promise<NbdClient>, progress: ProgressReporter) => Promise<T>;
+/** How a disk was read, for the record (S1); a pass that had nothing left to read may never have opened it. */
+function provenance({ source }: DiskOpener): { nbdkit: string; versions: string } {
+  return {
+    nbdkit: source?.commandLine ?? 'not started: nothing was left to read',
+    versions: source?.pluginVersion ?? '',
+  };
+}
+
+type Work<T> = (disk: DiskOpener, connect: () => Promise<NbdClient>, progress: ProgressReporter) => Promise<T>;
 
 /** Runs a piece of work with the source disk open; the nbdkit is gone when it ends, however it ends. */
 async function withSource<T>(deps: Deps, input: CopyDiskInput, work: Work<T>): Promise<T> {
@@ -103,18 +111,16 @@ async function withSource<T>(deps: Deps, input: CopyDiskInput, work: Work<T>): P
   const signal = cancellationSignal();
   progress.beat('open', 0, input.disk.capacityBytes, 0);
   const beat = setInterval(() => progress.repeat(), BEAT_MS);
-  let source: DiskSource | undefined;
+  // An nbdkit that dies or hangs is replaced within the attempt.
+  const disk = new DiskOpener(() => openTransport(deps, input), { subject: input.fileName, signal });
   try {
-    const opened = await openTransport(deps, input);
-    source = opened;
-    const connect = () => connectDisk(opened, { subject: input.fileName, signal });
-    return await work(opened, connect, progress);
+    return await work(disk, () => disk.connect(), progress);
   } catch (error) {
     const told = explain(error);
     if (told instanceof CancelledFailure) progress.stoppedOnPurpose();
     throw told;
   } finally {
     clearInterval(beat);
-    await source?.stop();
+    await disk.stop();
   }
 }

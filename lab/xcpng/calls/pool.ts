@@ -12,6 +12,7 @@ export const poolCalls: Record<string, Behaviour> = {
   },
   'SR.update': ({ pool }: Call, sr: string) => refreshSr(pool, sr),
   'host.get_servertime': () => formatDate(),
+  'host.get_server_certificate': ({ pool }: Call, host: string) => pool.certificates.get(host) ?? '',
   'host.enable': ({ pool }: Call, host: string) => pool.db.set('host', host, { enabled: true }),
   'host.disable': ({ pool }: Call, host: string) => pool.db.set('host', host, { enabled: false }),
   'PBD.plug': ({ pool }: Call, pbd: string) => pool.db.set('PBD', pbd, { currently_attached: true }),
