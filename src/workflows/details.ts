@@ -26,8 +26,8 @@ export function renderDetails(s: MigrationStatus): string {
   const warnings = s.findings.filter(({ severity }) => severity !== 'info');
   return [
     headline(s),
-    s.instruction,
     s.waitingFor === 'none' ? undefined : answers(s),
+    s.outcome === 'running' ? position(s) : undefined,
     ...section('Notes', s.notes.map(noteLine)),
     ...section(
       'Findings',
@@ -50,15 +50,17 @@ export function renderDetails(s: MigrationStatus): string {
     .join('\n\n');
 }
 
-function headline({ vm, outcome, waitingFor, stage, guideStage, percent, since, downtime }: MigrationStatus): string {
+function headline({ vm, outcome, waitingFor, instruction }: MigrationStatus): string {
   if (outcome !== 'running') return `**${vm}: ${outcome}**`;
-  const waits = waitingFor !== 'none';
-  const where = `Stage \`${stage}\` (${guideStage}) since ${minute(since)} UTC, ${percent} % of the whole.`;
-  const outage =
-    downtime && downtime.seconds === undefined
-      ? ` **Outage since ${minute(downtime.startedAt)} UTC**, budget ${formatDuration(downtime.budgetSeconds)}.`
-      : '';
-  return `**${vm}${waits ? ' waits for you' : ''}: ${TASK[waitingFor]}**  \n${where}${outage}`;
+  const title = `**${vm}${waitingFor === 'none' ? '' : ' waits for you'}: ${TASK[waitingFor]}**`;
+  // Two spaces and a new line: the next line, without the wide space of a paragraph.
+  return instruction === undefined ? title : `${title}  \n${instruction}`;
+}
+
+function position({ stage, guideStage, percent, since, downtime }: MigrationStatus): string {
+  const where = `Stage \`${stage}\` (${guideStage}) since ${minute(since)} UTC, ${percent}\u00a0% of the whole.`;
+  if (downtime === undefined || downtime.seconds !== undefined) return where;
+  return `${where} **Outage since ${minute(downtime.startedAt)} UTC**, budget ${formatDuration(downtime.budgetSeconds)}.`;
 }
 
 /** How to answer, in both ways; notes are possible at any time and would only be in the way. */
