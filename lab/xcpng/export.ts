@@ -7,7 +7,7 @@ import { numberOf, textOf } from './values.js';
 
 const READ_BYTES = 2 * 1024 * 1024;
 
-/** `GET /export_raw_vdi` in raw: the whole disk, no length announced, end by closing (xapi.md 2.1). */
+/** `GET /export_raw_vdi` in raw: the whole disk, no length announced, end by closing. */
 export async function exportRawVdi(
   pool: Pool,
   hostRef: string,

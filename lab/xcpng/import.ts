@@ -16,7 +16,7 @@ interface Refusal {
   location?: string;
 }
 
-/** `PUT /import_raw_vdi` (xapi.md 1.3): answers 200 before it has attached anything or read one byte. */
+/** `PUT /import_raw_vdi`: answers 200 before it has attached anything or read one byte. */
 export async function importRawVdi(
   pool: Pool,
   hostRef: string,

@@ -1,6 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
 
-// The receiver of `/import_raw_vdi`, to the byte as vhd-tool's (xapi.md 1.4 and 1.5): strictly serial, one piece buffer
+// The receiver of `/import_raw_vdi`, to the byte as vhd-tool's: strictly serial, one piece buffer
 // reused for the whole stream, writes at the given offsets only, and no care for what a cut stream leaves in the buffer.
 
 export const PIECE_BYTES = 2 * 1024 * 1024;

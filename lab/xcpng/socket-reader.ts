@@ -7,7 +7,7 @@ export class ConnectionReset extends Error {}
  * Reads exact numbers of bytes from a socket.
  *
  * A connection that goes away, with or without a TLS goodbye, ends the stream: stunnel turns even a TCP reset into an end.
- * Only a broken TLS record counts as reset (xapi.md 1.4).
+ * Only a broken TLS record counts as reset.
  */
 export class SocketReader {
   readonly #socket: Socket;
