@@ -43,7 +43,7 @@ export async function play(stage: Stage, vm: string): Promise<Played> {
   const trouble = new AbortController();
   for await (const line of surefire.watch(vm, trouble.signal)) {
     show(stage, vm, line);
-    tell.event({ vm, ...line, ...(line.event === 'end' && { report: undefined }) });
+    tell.event({ vm, ...line });
     if (line.event === 'record' && line.text) seen.add(line.text);
     if (line.event === 'waiting') {
       acts.push(atGate(stage, vm, line, seen, played).catch((error: unknown) => trouble.abort(error)));
