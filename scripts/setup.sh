@@ -117,7 +117,7 @@ fi
 # --- 3. npm packages: again only when what is installed is not what package-lock.json says
 lock_hash=$(sha256sum package-lock.json | cut -d' ' -f1)
 if [ "$(cat node_modules/.setup-lock 2>/dev/null)" != "$lock_hash" ]; then
-  node scripts/npm-is-current.mjs 2>/dev/null || step npm "npm ci" "look at the log; is the npm registry reachable from here?" npm ci --no-audit --no-fund
+  node scripts/npm-is-current.mjs 2>/dev/null || step npm "npm ci" "look at the log; is the npm registry reachable from here?" npm ci --no-audit --no-fund --loglevel=warn
   echo "$lock_hash" >node_modules/.setup-lock
 fi
 [ -n "$temporal_pid" ] || start_temporal # without Go, the SDK's downloader is needed for it
