@@ -18,7 +18,8 @@ export async function createNativeHasher(): Promise<Hasher> {
   const { Blake3Hasher } = await import('@napi-rs/blake-hash');
   const hasher = new Blake3Hasher();
   return {
-    update: (bytes) => void hasher.update(bytes),
+    // A view on the same bytes, not a copy: version 1.3.4 takes a Buffer and no other array.
+    update: (bytes) => void hasher.update(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)),
     digest: () => {
       const digest = hasher.digestBuffer();
       hasher.reset();
