@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
-# record-history.sh VM TRANSPORT OUTPUT.json - records the history of one whole migration in a lab of its own, for
+# record-history.sh VM TRANSPORT OUTPUT.json [ENDING] - records the history of one whole migration in a lab of its own, for
 # test/workflows/replay.test.ts. Needs what scripts/setup.sh makes. Example:
 #
 #   scripts/setup.sh scripts/record-history.sh web01 vddk test/fixtures/histories/0.1.0-migrated-vddk.json
+#
+# ENDING is migrated (default), rolled-back (after the cutover) or aborted (the test copy is rejected).
 #
 # A history names files, hosts and people, so it is recorded in a neutral folder, under a neutral host name.
 set -euo pipefail
 if [ "${SUREFIRE_RECORDING:-}" != inside ]; then
   root=$(cd -- "$(dirname -- "$0")/.." && pwd)
-  output=$(realpath -m -- "${3:?usage: record-history.sh VM TRANSPORT OUTPUT.json}")
+  output=$(realpath -m -- "${3:?usage: record-history.sh VM TRANSPORT OUTPUT.json [ENDING]}")
   export SUREFIRE_RECORDING=inside
   exec unshare --map-root-user --uts --fork --kill-child sh -c 'hostname surefire-host && cd "$1" && shift && exec "$@"' - \
-    "$root" scripts/record-history.sh "$1" "$2" "$output"
+    "$root" scripts/record-history.sh "$1" "$2" "$output" "${4:-migrated}"
 fi
-vm=$1 transport=$2 output=$3
+vm=$1 transport=$2 output=$3 ending=$4
 cache=${SUREFIRE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/surefire}
 folder=$(mktemp -d /tmp/surefire-lab.XXXXXX)
 export PATH=$(dirname -- "$(cat "$cache/nbdkit.path")"):$PATH SUREFIRE_CONFIG=$folder/surefire.yaml SUREFIRE_OPERATOR=operator
@@ -64,12 +66,20 @@ for tries in $(seq 1200); do
   [ "$(field execution <<<"$view")" = RUNNING ] || break
   waiting=$(field waitingFor <<<"$view")
   if [ "$waiting" != "$said" ]; then say "  $waiting ($(field stage <<<"$view"))"; said=$waiting; fi
-  case $waiting in
-    none) ;;
-    tools-removal) guest write; guest remove-tools; sleep 3; guest reboot; surefire approve "$vm" >&2 || true ;;
-    power-off) guest write; guest shutdown ;;
-    warnings) surefire approve "$vm" --reason 'known and accepted' >&2 ;;
-    decision) say "It failed: $(field status.instruction <<<"$view")"; exit 1 ;;
+  case $ending/$waiting in
+    */none) ;;
+    aborted/verification) surefire reject "$vm" --reason 'no network' --then abort >&2 || true ;;
+    rolled-back/acceptance) surefire rollback "$vm" --reason 'application fails' >&2 || true ;;
+    */tools-removal)
+      guest write
+      guest remove-tools
+      until surefire status "$vm" --json | grep -q 'VMware Tools are gone'; do sleep 1; done
+      guest reboot
+      surefire approve "$vm" >&2 || true
+      ;;
+    */power-off) guest write; guest shutdown ;;
+    */warnings) surefire approve "$vm" --reason 'known and accepted' >&2 ;;
+    */decision) say "It failed: $(field status.instruction <<<"$view")"; exit 1 ;;
     # Refused while the evidence is not there yet, such as a read-back that still runs: asked again.
     *) surefire approve "$vm" >&2 || true ;;
   esac
