@@ -1,4 +1,12 @@
-import type { BootEvidence, DeltaMethod, Finding, Firmware, MigrationInput, Transport } from '../shared/index.js';
+import type {
+  BootEvidence,
+  DeltaMethod,
+  Finding,
+  Firmware,
+  MigrationInput,
+  PassFigures,
+  Transport,
+} from '../shared/index.js';
 
 /** Names the source VM; every activity on the source takes it. */
 export interface SourceRef {
@@ -98,19 +106,6 @@ export interface CopyDiskInput {
   baseFileName: string;
   /** Where a delta starts from. */
   sinceChangeId?: string;
-}
-
-export interface CopyDiskResult {
-  deltaMethod: DeltaMethod;
-  bytesPlanned: number;
-  bytesRead: number;
-  bytesSent: number;
-  seconds: number;
-  segments: number;
-  planDigest: string;
-  chainDigest: string;
-  nbdkit: string;
-  versions: string;
 }
 
 /** Read-back of one disk: a base pass against zero, a delta against the snapshot verified before (R21). */
@@ -213,6 +208,6 @@ export interface Activities {
 /** What runs on the transfer workers: the only activities that touch block data. */
 export interface TransferActivities {
   probeTransports(): Promise<TransportProbe>;
-  copyDisk(input: CopyDiskInput): Promise<CopyDiskResult>;
+  copyDisk(input: CopyDiskInput): Promise<PassFigures>;
   verifyDisk(input: VerifyDiskInput): Promise<{ bytesChecked: number; seconds: number }>;
 }

@@ -89,12 +89,17 @@ export interface DiskState {
 }
 
 /** One full or delta copy of one disk. */
-export interface PassRecord {
+export interface PassRecord extends PassFigures {
   pass: string;
   kind: 'base' | 'delta';
-  deltaMethod: DeltaMethod;
   snapshotMoRef: string;
   transport: Transport;
+  verified?: 'read-back' | 'acknowledged';
+}
+
+/** What a copy reports of itself. */
+export interface PassFigures {
+  deltaMethod: DeltaMethod;
   bytesPlanned: number;
   bytesRead: number;
   bytesSent: number;
@@ -105,7 +110,6 @@ export interface PassRecord {
   /** The nbdkit command line that read it, secrets removed (S1), and the versions of plugin and library. */
   nbdkit: string;
   versions: string;
-  verified?: 'read-back' | 'acknowledged';
 }
 
 /** Objects that the migration made, by the side that holds them. */

@@ -2,7 +2,7 @@ import { condition, setHandler } from '@temporalio/workflow';
 import { failure, failureMessageOf } from '../shared/index.js';
 import type { WaitingFor } from '../shared/index.js';
 import { MESSAGES, signalOf, statusQuery, updateOf } from './messages.js';
-import type { Accepted, AddNote, AnyMessage, MessageArguments, MessageName } from './messages.js';
+import type { Accepted, AddNote, AnyMessage, DecideAfterFailure, MessageArguments, MessageName } from './messages.js';
 import { now } from './state.js';
 import type { Migration } from './state.js';
 
@@ -19,6 +19,17 @@ export interface Gate {
 
 /** No evidence beyond the word. */
 export const wordAlone = async (): Promise<void> => {};
+
+/** After a failure: only what makes sense at this point. */
+export function oneOf(...decisions: DecideAfterFailure['decision'][]): Evidence<'decideAfterFailure'> {
+  return async ({ decision }) => {
+    if (decisions.includes(decision)) return;
+    throw failure('EvidenceMissing', {
+      what: `"${decision}" cannot be decided here.`,
+      next: `decide ${decisions.map((one) => `\`${one}\``).join(' or ')}.`,
+    });
+  };
+}
 
 /**
  * The messages of one migration (R28). A synchronous validator checks operator and stage; the handler then looks at the
@@ -66,7 +77,7 @@ export class Gates {
     const migration = this.#migration;
     this.#open = gate;
     this.#decision = undefined;
-    const allowed = [...Object.keys(gate.accepts), 'addNote'];
+    const allowed = [...Object.keys(gate.accepts), ...(this.interrupt ? ['rollback'] : []), 'addNote'];
     migration.set({ waitingFor: gate.waitingFor, instruction: gate.instruction, allowed });
     try {
       const decided = () => this.#decision !== undefined;

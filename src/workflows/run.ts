@@ -3,7 +3,7 @@ import { failureMessageOf, failureTypeOf } from '../shared/index.js';
 import type { Outcome, Stage } from '../shared/index.js';
 import type { Gates } from './gates.js';
 import type { Migration } from './state.js';
-import { wordAlone } from './gates.js';
+import { oneOf } from './gates.js';
 
 /** What every stage works with. */
 export interface Run {
@@ -46,7 +46,7 @@ async function decideRetry({ gates }: Run, why: string): Promise<void> {
   const decision = await gates.wait({
     waitingFor: 'decision',
     instruction: `${why} Decide: \`retry\` when the cause is mended, or \`abort\` to undo everything.`,
-    accepts: { decideAfterFailure: wordAlone },
+    accepts: { decideAfterFailure: oneOf('retry', 'abort') },
   });
   if (decision.name === 'decideAfterFailure' && decision.argument.decision === 'abort') {
     throw new Ending('aborted', 'Aborted', `Aborted by ${decision.argument.operator} after a failure. ${why}`);

@@ -2,8 +2,8 @@ import { CancellationScope, isCancellation } from '@temporalio/workflow';
 import { failureMessageOf, failureTypeOf, formatBytes, formatDuration } from '../../shared/index.js';
 import type { Word } from '../../shared/index.js';
 import type { SourceSnapshot } from '../../activities/types.js';
-import { step } from '../activity-options.js';
-import { wordAlone } from '../gates.js';
+import { step, undoing } from '../activity-options.js';
+import { oneOf } from '../gates.js';
 import { COMPLETE, FINAL, SOURCE_SNAPSHOTS } from '../names.js';
 import { copyDisks, startOver } from '../passes.js';
 import type { Pass } from '../passes.js';
@@ -133,7 +133,7 @@ async function clearDoubts(run: Run, snapshot: SourceSnapshot, interrupt: (word:
   const decision = await gates.wait({
     waitingFor: 'decision',
     instruction: `The source is off, but a delta is not safe for ${doubted.length} disks (${why}). Decide: \`full\` copies up to ${formatBytes(bytes)} now, in the outage; \`back\` powers the source on again and returns to cutover approval.`,
-    accepts: { decideAfterFailure: wordAlone },
+    accepts: { decideAfterFailure: oneOf('full', 'back', 'abort') },
   });
   gates.arm(interrupt);
   if (decision.name !== 'decideAfterFailure') return;
@@ -144,18 +144,18 @@ async function clearDoubts(run: Run, snapshot: SourceSnapshot, interrupt: (word:
   for (const disk of doubted) await startOver(migration, disk);
 }
 
-/** Before the target has started: the source as found, the base kept (R29). */
+/** Before the target has started: the source as found, the base kept (R29). Tried until it is done: the VM is down. */
 async function putBack(migration: Migration, why: string): Promise<void> {
   await CancellationScope.nonCancellable(async () => {
-    await step.removeOwnSnapshots({ ...migration.source, names: [FINAL] });
+    await undoing.removeOwnSnapshots({ ...migration.source, names: [FINAL] });
     delete migration.artifacts.finalSnapshot;
     if (migration.finalTargetSnapshot) {
-      await step.destroyTargetSnapshot({ ...migration.target, snapshotUuid: migration.finalTargetSnapshot.uuid });
+      await undoing.destroyTargetSnapshot({ ...migration.target, snapshotUuid: migration.finalTargetSnapshot.uuid });
       migration.artifacts.targetSnapshots = migration.artifacts.targetSnapshots.filter(({ name }) => name !== COMPLETE);
       delete migration.finalTargetSnapshot;
     }
     const { powerState } = migration.plan.source;
-    await step.restoreSourcePower({
+    await undoing.restoreSourcePower({
       ...migration.source,
       pool: migration.target.pool,
       powerState,

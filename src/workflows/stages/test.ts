@@ -1,8 +1,9 @@
-import { failure, formatBytes, formatDuration } from '../../shared/index.js';
+import { failure, failureTypeOf, formatBytes, formatDuration } from '../../shared/index.js';
+import type { TargetSnapshot } from '../../activities/types.js';
 import { step } from '../activity-options.js';
 import { wordAlone } from '../gates.js';
 import { AFTER_PARTIAL, BASELINE, CLEAN } from '../names.js';
-import { advance, copyDisks, verifyDisks } from '../passes.js';
+import { advance, copyDisks, startOver, verifyDisks } from '../passes.js';
 import type { Pass } from '../passes.js';
 import { Ending } from '../run.js';
 import type { Run } from '../run.js';
@@ -17,7 +18,7 @@ export async function baseCopy({ migration }: Run): Promise<void> {
   if (migration.artifacts.targetVmUuid === undefined) await createTarget(migration);
 
   migration.pass ??= {
-    name: migration.passCount === 0 ? 'base' : `delta-${migration.passCount}`,
+    name: migration.passCount === 0 ? 'base' : `warm-${migration.passCount}`,
     snapshot,
     inputs: new Map(),
   };
@@ -29,7 +30,7 @@ export async function baseCopy({ migration }: Run): Promise<void> {
     name: AFTER_PARTIAL,
     pass: pass.name,
   });
-  await verifyDisks(migration, pass, taken, migration.verifiedSnapshot);
+  await verifyOrDoubt(migration, pass, taken);
   await keepSnapshot(migration, taken);
   advance(migration, snapshot);
   migration.pass = undefined;
@@ -41,6 +42,20 @@ export async function baseCopy({ migration }: Run): Promise<void> {
     await step.removeOwnSnapshots({ ...migration.source, names: [BASELINE] });
     delete migration.artifacts.baselineSnapshot;
     migration.note(`"${BASELINE}" was removed: the first copy is verified (R5).`);
+  }
+}
+
+/** A read-back that fails throws the copy away: what is tried again is a full pass to new disks (R8). */
+async function verifyOrDoubt(migration: Migration, pass: Pass, taken: TargetSnapshot): Promise<void> {
+  try {
+    await verifyDisks(migration, pass, taken, migration.verifiedSnapshot);
+  } catch (error) {
+    if (!['VerificationMismatch', 'PlanChanged'].includes(failureTypeOf(error) ?? '')) throw error;
+    await step.destroyTargetSnapshot({ ...migration.target, snapshotUuid: taken.uuid });
+    for (const disk of migration.disks) await startOver(migration, disk);
+    migration.pass = undefined;
+    migration.passCount += 1;
+    throw error;
   }
 }
 
@@ -57,10 +72,7 @@ async function createTarget(migration: Migration): Promise<void> {
 }
 
 /** Kept: the base pass and the newest verified delta (R22). An older delta's snapshot goes. */
-async function keepSnapshot(
-  migration: Migration,
-  taken: { uuid: string; disks: { deviceKey: number; vdiUuid: string }[] },
-) {
+async function keepSnapshot(migration: Migration, taken: TargetSnapshot) {
   const kept = migration.artifacts.targetSnapshots;
   const older = kept.length > 1 ? kept.at(-1) : undefined;
   if (older) {
