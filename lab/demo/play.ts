@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { Finding } from '../../src/shared/index.js';
 import { actInGuest } from '../guest.js';
 import type { Lab } from '../lab.js';
 import { XcpngAdmin } from '../xcpng/admin.js';
@@ -72,7 +73,7 @@ async function atGate(stage: Stage, vm: string, line: WatchLine, seen: Set<strin
   const { waitingFor = '' } = line;
   await meanwhile(stage, vm, waitingFor);
   if (stage.yes) return answer(stage, vm, waitingFor, seen, played);
-  ask(stage, vm, line);
+  await ask(stage, vm, line);
   // Who only watches wants to know as well what the guest says on its console.
   if (waitingFor === 'verification') played.testCopyBooted = await sawBoot(stage, vm, await testVmOf(stage, vm));
   if (waitingFor === 'acceptance') played.targetBooted = await sawBoot(stage, vm, await targetVmOf(stage, vm));
@@ -85,19 +86,23 @@ async function meanwhile({ lab, tell }: Stage, vm: string, waitingFor: string): 
 }
 
 /** Without `--yes`: what answers this gate, word for word. */
-function ask({ tell, webUrl, command }: Stage, vm: string, line: WatchLine): void {
+async function ask(stage: Stage, vm: string, line: WatchLine): Promise<void> {
+  const { tell, webUrl, command, surefire } = stage;
   const inGuest = (action: string) => `npm run lab -- guest ${vm} ${action}`;
   const first: Record<string, string[]> = {
     'tools-removal': [inGuest('remove-tools'), inGuest('reboot')],
     'power-off': [inGuest('shutdown')],
   };
   const answers = (line.command ?? '').replace(/^surefire /, '');
-  const commands = [...(first[line.waitingFor ?? ''] ?? []), ...(answers ? [command(answers)] : [])];
   tell.line(`>> Waiting for you: ${line.instruction}`, vm);
-  tell.line(
-    ['   In another terminal:', ...commands.map((text) => `  ${text}`), `or in the Web UI: ${webUrl(vm)}`].join('\n'),
-    vm,
-  );
+  if (line.waitingFor === 'warnings') {
+    const { status } = (await surefire.must('status', vm)) as { status?: { findings?: Finding[] } };
+    for (const { id, observed, remedy } of status?.findings ?? []) tell.line(`   ${id}: ${observed}; ${remedy}`, vm);
+  }
+  tell.line('   in another terminal:', vm);
+  for (const text of first[line.waitingFor ?? ''] ?? []) tell.line(`     ${text}`, vm);
+  if (answers) tell.line(`     ${command(answers)}`, vm);
+  tell.line(`   or in the Web UI: ${webUrl(vm)}`, vm);
 }
 
 /** With `--yes`: the guest's administrator acts, then the operator answers. */
