@@ -66,7 +66,8 @@ export class Migration {
   constructor(input: MigrationInput) {
     this.input = input;
     const { workflowId, firstExecutionRunId } = workflowInfo();
-    this.id = `${workflowId}#${firstExecutionRunId.slice(0, 8)}`;
+    // A run id begins with the time (UUID version 7): two runs of the same minute differ at its end only.
+    this.id = `${workflowId}#${firstExecutionRunId.slice(-8)}`;
     this.undo = new UndoStack(this);
     this.#status = {
       schema: 1,
