@@ -68,16 +68,23 @@ async function main(): Promise<number> {
     'A vCenter whose VMs have real disks, an XCP-ng pool that really boots VMs, and nothing outside this machine.',
   );
   const lab = await startLab({ stateDir, onStep: (what) => tell.line(what) });
+  const running: { stop(): Promise<void> }[] = [lab];
   try {
     await writeLabFile(lab.description);
-    return await Promise.race([migrateAll(lab, tell, values.yes), told.then((why) => interrupted(why))]);
+    const migrated = migrateAll(lab, tell, values.yes, (up) => running.unshift(up));
+    return await Promise.race([migrated, told.then((why) => interrupted(why))]);
   } finally {
-    await lab.stop();
+    for (const part of running) await part.stop();
     await removeLabFile(stateDir);
   }
 }
 
-async function migrateAll(lab: Lab, tell: Teller, yes: boolean): Promise<number> {
+async function migrateAll(
+  lab: Lab,
+  tell: Teller,
+  yes: boolean,
+  onUp: (up: { stop(): Promise<void> }) => void,
+): Promise<number> {
   const { stateDir } = lab.description;
   const configFile = await writeDemoConfig(lab);
   const surefire = new Surefire(configFile);
@@ -85,31 +92,27 @@ async function migrateAll(lab: Lab, tell: Teller, yes: boolean): Promise<number>
     `npm run surefire -- ${text} --config ${relative(process.cwd(), configFile) || configFile}`;
   tell.chapter('surefire up', 'Temporal remembers every migration in a file; two workers do the steps.');
   const up = await surefire.up();
-  process.once('exit', () => void up);
-  try {
-    tell.line(`Web UI  ${up.webUrl}/namespaces/surefire/workflows`);
-    tell.chapter('surefire migrate', 'One Temporal workflow for each VM.');
-    const urls = new Map<string, string>();
-    for (const { name } of DEMO_VMS) {
-      const args = ['--vcenter', LAB_ENDPOINTS.vcenter, '--transport', TRANSPORTS[name] ?? 'auto', '--shutdown-hook'];
-      const started = await surefire.must('migrate', name, ...args, '--as', 'demo');
-      urls.set(name, String(started['webUrl']));
-      tell.line(`${name} by ${TRANSPORTS[name]}: ${String(started['webUrl'])}`);
-      tell.event({ event: 'started', vm: name, migrationId: started['migrationId'], webUrl: started['webUrl'] });
-    }
-    tell.chapter(
-      'The procedure',
-      'Each line is what surefire itself recorded; the workflow waits for people at its gates.',
-    );
-    const stage: Stage = { lab, surefire, tell, yes, command, webUrl: (vm) => urls.get(vm) ?? '' };
-    const played = await Promise.all(DEMO_VMS.map(({ name }) => play(stage, name)));
-    tell.chapter('The proof', 'From the raw files of both sides, not from what surefire says of itself.');
-    const vms: CheckedVm[] = [];
-    for (const one of played) vms.push(await checkVm(stage, one));
-    return conclude(tell, stateDir, vms);
-  } finally {
-    await up.stop();
+  onUp(up);
+  tell.line(`Web UI  ${up.webUrl}/namespaces/surefire/workflows`);
+  tell.chapter('surefire migrate', 'One Temporal workflow for each VM.');
+  const urls = new Map<string, string>();
+  for (const { name } of DEMO_VMS) {
+    const args = ['--vcenter', LAB_ENDPOINTS.vcenter, '--transport', TRANSPORTS[name] ?? 'auto', '--shutdown-hook'];
+    const started = await surefire.must('migrate', name, ...args, '--as', 'demo');
+    urls.set(name, String(started['webUrl']));
+    tell.line(`${name} by ${TRANSPORTS[name]}: ${String(started['webUrl'])}`);
+    tell.event({ event: 'started', vm: name, migrationId: started['migrationId'], webUrl: started['webUrl'] });
   }
+  tell.chapter(
+    'The procedure',
+    'Each line is what surefire itself recorded; the workflow waits for people at its gates.',
+  );
+  const stage: Stage = { lab, surefire, tell, yes, command, webUrl: (vm) => urls.get(vm) ?? '' };
+  const played = await Promise.all(DEMO_VMS.map(({ name }) => play(stage, name)));
+  tell.chapter('The proof', 'From the raw files of both sides, not from what surefire says of itself.');
+  const vms: CheckedVm[] = [];
+  for (const one of played) vms.push(await checkVm(stage, one));
+  return conclude(tell, stateDir, vms);
 }
 
 function conclude(tell: Teller, stateDir: string, vms: CheckedVm[]): number {
@@ -171,7 +174,12 @@ function interrupted(why: string): number {
 main().then(
   (code) => process.exit(code),
   (error: unknown) => {
-    process.stderr.write(`The demo failed: ${error instanceof Error ? error.message : String(error)}\n`);
+    const reason = error instanceof Error ? error.message : String(error);
+    process.stderr.write(`The demo failed: ${reason}\n`);
+    // Whoever reads the last line of the JSON must find an outcome there, this one too.
+    if (process.argv.includes('--json')) {
+      process.stdout.write(`${JSON.stringify({ schema: 1, outcome: 'failed', reason })}\n`);
+    }
     process.exit(1);
   },
 );
