@@ -6,7 +6,7 @@ import { updateOf } from '../../src/workflows/messages.js';
 import type { MessageArguments, MessageName } from '../../src/workflows/messages.js';
 import { isSameContent, OPERATOR, type Bench } from './harness.js';
 
-const GATE_MS = 120_000;
+const GATE_MS = 90_000;
 
 type Said<N extends MessageName> = Omit<MessageArguments[N], 'operator'> & { operator?: string };
 
@@ -26,11 +26,11 @@ export class Run {
     return waitFor('a status', async () => (await this.#bench.client.status(this.id)).status);
   }
 
-  /** Waits for a gate. @throws Error when the run ends before, or stops for a decision nobody expects. */
-  reaches(gate: WaitingFor): Promise<MigrationStatus> {
-    return waitFor(`${this.#vm} at ${gate}`, async () => {
+  /** Waits for a gate, or for one of these. @throws Error when the run ends before, or stops for a decision nobody expects. */
+  reaches(...gates: WaitingFor[]): Promise<MigrationStatus> {
+    return this.#wait(`being at ${gates.join(' or ')}`, async () => {
       const { status, execution } = await this.#bench.client.status(this.id);
-      if (status?.waitingFor === gate) return status;
+      if (status && gates.includes(status.waitingFor)) return status;
       const stuck = execution !== 'RUNNING' || status?.waitingFor === 'decision';
       if (!stuck) return undefined;
       throw new Error(`${this.#vm} is ${execution}: ${status?.instruction ?? status?.record.at(-1)?.text}`);
@@ -38,10 +38,18 @@ export class Run {
   }
 
   /** Waits until the record has a line with these words. */
-  async records(words: string | RegExp): Promise<MigrationStatus> {
-    return waitFor(`"${words}" in the record of ${this.#vm}`, async () => {
+  async records(words: string): Promise<MigrationStatus> {
+    return this.#wait(`"${words}" in the record`, async () => {
       const status = await this.status();
-      return status.record.some(({ text }) => text.search(words) >= 0) ? status : undefined;
+      return status.record.some(({ text }) => text.includes(words)) ? status : undefined;
+    });
+  }
+
+  /** Waits until bytes of a disk are on their way. */
+  async isSending(): Promise<void> {
+    await this.#wait('sending', async () => {
+      const { steps } = await this.#bench.client.status(this.id);
+      return steps.some(({ progress }) => progress?.phase === 'copy' && progress.doneBytes > 0) || undefined;
     });
   }
 
@@ -68,18 +76,18 @@ export class Run {
 
   /** Through every gate that is left until this one. */
   async goTo(gate: 'verification' | 'cutover-approval' | 'power-off' | 'acceptance'): Promise<MigrationStatus> {
-    for (const [at, message] of [
-      ['verification', 'acceptTestCopy'],
-      ['cutover-approval', 'approveCutover'],
-    ] as const) {
-      const status = await this.reaches(at);
-      if (at === gate) return status;
-      await this.say(message, {});
+    for (;;) {
+      const status = await this.reaches('verification', 'cutover-approval', 'power-off', gate);
+      const { waitingFor } = status;
+      if (waitingFor === gate) return status;
+      if (waitingFor === 'verification') await this.say('acceptTestCopy', {});
+      else if (waitingFor === 'cutover-approval') await this.say('approveCutover', {});
+      else await this.#bench.vsphere.shutdown(this.#vm);
+      await this.#wait(
+        `leaving ${waitingFor}`,
+        async () => (await this.status()).waitingFor !== waitingFor || undefined,
+      );
     }
-    if (gate === 'power-off') return this.reaches('power-off');
-    await this.reaches('power-off');
-    await this.#bench.vsphere.shutdown(this.#vm);
-    return this.reaches('acceptance');
   }
 
   /** Accepts as soon as the read-back is through, and gives the report. */
@@ -108,6 +116,17 @@ export class Run {
     const sources = await this.#bench.sourceFiles(this.#vm);
     const targets = await this.#bench.vdiFiles(disks.map(({ vdiUuid }) => vdiUuid));
     return Promise.all(sources.map((source, index) => isSameContent(source, targets[index] ?? '')));
+  }
+
+  /** As `waitFor`, and says where the migration stands when it was in vain. */
+  async #wait<T>(what: string, look: () => Promise<T | undefined>): Promise<T> {
+    try {
+      return await waitFor(`${this.#vm}: ${what}`, look);
+    } catch (error) {
+      const { stage, waitingFor, steps, status } = await this.#bench.client.status(this.id);
+      const where = { stage, waitingFor, steps, record: status?.record.slice(-3).map(({ text }) => text) };
+      throw new Error(`${String(error)}\n${JSON.stringify(where, undefined, 2)}`, { cause: error });
+    }
   }
 
   #handle() {
