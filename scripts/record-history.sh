@@ -51,7 +51,8 @@ import { writeConfig } from './dist/lab/demo/config.js';
 const folder = process.argv[2];
 await writeConfig(folder, JSON.parse(readFileSync(`${folder}/lab.json`, 'utf8')), { temporal: process.env.TEMPORAL });
 JS
-surefire up --port 0 --ui-port 0 --json >"$folder/up.out" 2>"$folder/up.log" &
+# Not by the function above: its process would be a shell, and a signal would end only that.
+node dist/src/cli/main.js up --port 0 --ui-port 0 --json >"$folder/up.out" 2>"$folder/up.log" &
 children+=($!)
 wait_for_line "$folder/up.out" >"$folder/up.json"
 SUREFIRE_TEMPORAL_ADDRESS=$(field address <"$folder/up.json")
@@ -86,7 +87,9 @@ for tries in $(seq 1200); do
   sleep 1
 done
 mkdir -p -- "$(dirname -- "$output")"
-"$(cat "$cache/temporal.path")" workflow show -w "$id" -n surefire --address "$SUREFIRE_TEMPORAL_ADDRESS" -o json >"$output"
+# One event a line: smaller, and a difference can be read. The stack trace of a failure names this folder.
+"$(cat "$cache/temporal.path")" workflow show -w "$id" -n surefire --address "$SUREFIRE_TEMPORAL_ADDRESS" -o json |
+  node -e 'const h=JSON.parse(fs.readFileSync(0,"utf8"));process.stdout.write(`{"events":[\n${h.events.map((e)=>JSON.stringify(e)).join(",\n")}\n]}\n`.replaceAll(fs.realpathSync("node_modules"),"/opt/surefire/node_modules").replaceAll(process.cwd(),"/opt/surefire"))' >"$output"
 say "$output: $(field execution <<<"$view"), $(grep -c '"eventId"' "$output") events"
 # What must never be kept: passwords of the lab, this user's folders.
 passwords=$(node -p 'const l=JSON.parse(fs.readFileSync(process.argv[1],"utf8"));[l.vsphere.password,...l.pools.map((p)=>p.password)].join("\n")' "$folder/lab.json")
@@ -94,7 +97,7 @@ while read -r secret; do
   if node -e '
     const [file, secret] = process.argv.slice(1);
     const text = fs.readFileSync(file, "utf8");
-    const plain = text + (text.match(/"data": ?"[^"]*"/g) ?? []).map((d) => Buffer.from(d.split("\"")[3], "base64")).join("\n");
+    const plain = text + (text.match(/"data":"[^"]*"/g) ?? []).map((d) => Buffer.from(d.split("\"")[3], "base64")).join("\n");
     process.exit(plain.includes(secret) ? 0 : 1)' "$output" "$secret"; then
     rm -f -- "$output"
     say "The history contained a password or a private path, and was deleted: see what writes it."
