@@ -190,8 +190,8 @@ export interface Activities {
   startTestCopy(input: TargetRef & { testVmUuid: string; stableSeconds: number }): Promise<BootEvidence>;
   /** What was started, looked at once more: whether it still runs, and what its guest reports by now. */
   observeStarted(input: TargetRef & { vmUuid: string }): Promise<BootEvidence>;
-  /** Destroys clone, disks and network, and proves that the space came back (S110, S111). */
-  destroyTestCopy(input: TargetRef & { srUuid: string; srUsedBytesBefore?: number }): Promise<void>;
+  /** Destroys clone, disks and network. @returns Whether the SR is seen to be as full as before (S110, S111). */
+  destroyTestCopy(input: TargetRef & { srUuid: string; srUsedBytesBefore?: number }): Promise<boolean>;
   blockTarget(input: TargetRef & { targetVmUuid: string; reason: string }): Promise<void>;
   /** Restores the name, removes the block, starts it, and watches it run. */
   startTarget(

@@ -80,7 +80,7 @@ export class UndoStack {
       case 'destroyTarget':
         return undoing.destroyTarget(target);
       case 'destroyTestCopy':
-        return undoing.destroyTestCopy({ ...target, srUuid: entry.srUuid });
+        return void (await undoing.destroyTestCopy({ ...target, srUuid: entry.srUuid }));
       case 'restoreSourcePower':
         return undoing.restoreSourcePower({
           ...source,

@@ -164,9 +164,9 @@ export async function verification({ migration, gates }: Run): Promise<'accepted
   return 'redo';
 }
 
-/** Stage 8: the clone is gone and its space is back. The clean snapshot has served, unless the copy is made anew. */
+/** Stage 8: the clone is gone, and the record says whether the SR shows it. The clean snapshot has served, unless the copy is made anew. */
 export async function removeTestCopy({ migration }: Run): Promise<void> {
-  await step.destroyTestCopy({
+  const spaceIsBack = await step.destroyTestCopy({
     ...migration.target,
     srUuid: migration.input.target.srUuid,
     srUsedBytesBefore: migration.srUsedBytesBefore,
@@ -174,7 +174,10 @@ export async function removeTestCopy({ migration }: Run): Promise<void> {
   delete migration.artifacts.testVmUuid;
   delete migration.artifacts.testNetworkUuid;
   migration.undo.drop('destroyTestCopy');
-  migration.note('The test copy, its disks and its network are gone, and the space is back.', undefined, { at: now() });
+  const space = spaceIsBack
+    ? 'and the space is back'
+    : 'but the SR is fuller than before: other VMs have grown, or it still coalesces';
+  migration.note(`The test copy, its disks and its network are gone, ${space}.`, undefined, { at: now() });
 }
 
 /** The clean snapshot goes when the test is accepted, or when its time is over (R5). */
