@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { failure } from '../shared/index.js';
 import type { BootEvidence } from '../shared/index.js';
 import { ownSnapshots } from './source.js';
-import type { VmObservation, Xapi } from '../xapi/index.js';
+import { importingName, type VmObservation, type Xapi } from '../xapi/index.js';
 import type { Deps } from './deps.js';
 import { poll } from './polling.js';
 import type { Activities } from './types.js';
@@ -18,7 +18,7 @@ type TargetActivities = Pick<
   | 'startTestCopy'
   | 'observeStarted'
   | 'destroyTestCopy'
-  | 'blockTarget'
+  | 'withdrawTarget'
   | 'startTarget'
   | 'retireTarget'
   | 'destroyTarget'
@@ -69,26 +69,8 @@ export function targetActivities({ config, vsphere, xapi }: Deps): TargetActivit
       return { targetVmUuid: vmUuid, disks };
     },
 
-    async replaceTargetDisk({
-      pool,
-      migrationId,
-      targetVmUuid,
-      vdiUuid,
-      srUuid,
-      deviceKey,
-      label,
-      capacityBytes,
-      index,
-    }) {
-      const spec = {
-        migrationId,
-        vmUuid: targetVmUuid,
-        deviceKey,
-        label,
-        virtualSizeBytes: capacityBytes,
-        srUuid,
-        index,
-      };
+    async replaceTargetDisk({ pool, targetVmUuid, vdiUuid, capacityBytes, ...disk }) {
+      const spec = { ...disk, vmUuid: targetVmUuid, virtualSizeBytes: capacityBytes };
       const made = await xapi(pool).replaceDisk(vdiUuid, spec);
       return { vdiUuid: made.vdiUuid, vdiSizeBytes: made.virtualSizeBytes };
     },
@@ -127,7 +109,14 @@ export function targetActivities({ config, vsphere, xapi }: Deps): TargetActivit
       return isBack === true;
     },
 
-    blockTarget: ({ pool, targetVmUuid, reason }) => xapi(pool).blockStart(targetVmUuid, reason),
+    async withdrawTarget({ pool, targetVmUuid, name, reason }) {
+      // Blocked first, so that what is seen then stays true. The epoch is the start time of what never started.
+      await xapi(pool).blockStart(targetVmUuid, reason);
+      const { powerState, startTime } = await xapi(pool).observeVm(targetVmUuid);
+      const hasRun = powerState !== 'Halted' || Date.parse(startTime) !== 0;
+      if (!hasRun) await xapi(pool).renameVm(targetVmUuid, importingName(name));
+      return { hasRun };
+    },
 
     async startTarget({ pool, targetVmUuid, name, source, stableSeconds }) {
       const client = xapi(pool);

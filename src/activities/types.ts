@@ -192,7 +192,10 @@ export interface Activities {
   observeStarted(input: TargetRef & { vmUuid: string }): Promise<BootEvidence>;
   /** Destroys clone, disks and network. @returns Whether the SR is seen to be as full as before (S110, S111). */
   destroyTestCopy(input: TargetRef & { srUuid: string; srUsedBytesBefore?: number }): Promise<boolean>;
-  blockTarget(input: TargetRef & { targetVmUuid: string; reason: string }): Promise<void>;
+  /** Blocks again what was to start. Where it never did, it is a copy in the making once more and `hasRun` is false. */
+  withdrawTarget(
+    input: TargetRef & { targetVmUuid: string; name: string; reason: string },
+  ): Promise<{ hasRun: boolean }>;
   /** Restores the name, removes the block, starts it, and watches it run. */
   startTarget(
     input: TargetRef & { targetVmUuid: string; name: string; source: SourceRef; stableSeconds: number },

@@ -77,7 +77,7 @@ export class Gates {
     const migration = this.#migration;
     this.#open = gate;
     this.#decision = undefined;
-    const allowed = [...Object.keys(gate.accepts), ...(this.interrupt ? ['rollback'] : []), 'addNote'];
+    const allowed = [...Object.keys(gate.accepts), ...this.#always];
     migration.set({ waitingFor: gate.waitingFor, instruction: gate.instruction, allowed });
     try {
       const decided = () => this.#decision !== undefined;
@@ -86,14 +86,19 @@ export class Gates {
       return this.#decision as unknown as AnyMessage;
     } finally {
       this.#open = undefined;
-      migration.set({ waitingFor: 'none', instruction: undefined, allowed: ['addNote'] });
+      migration.set({ waitingFor: 'none', instruction: undefined, allowed: this.#always });
     }
   }
 
   /** Between an automatic step's start and end: only `rollback` (when armed) and notes are heard. */
   arm(interrupt: ((argument: MessageArguments['rollback']) => void) | undefined): void {
     this.interrupt = interrupt;
-    this.#migration.set({ allowed: interrupt ? ['rollback', 'addNote'] : ['addNote'] });
+    this.#migration.set({ allowed: this.#always });
+  }
+
+  /** What is heard whether or not a gate is open. */
+  get #always(): MessageName[] {
+    return this.interrupt ? ['rollback', 'addNote'] : ['addNote'];
   }
 
   #validate(name: MessageName, argument: MessageArguments[MessageName]): void {

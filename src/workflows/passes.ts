@@ -9,7 +9,16 @@ export interface Pass {
   name: string;
   snapshot: SourceSnapshot;
   inputs: Map<number, CopyDiskInput>;
+  /** Disks that were given an empty VDI for this pass. */
+  renewed: Set<number>;
 }
+
+export const newPass = (name: string, snapshot: SourceSnapshot): Pass => ({
+  name,
+  snapshot,
+  inputs: new Map(),
+  renewed: new Set(),
+});
 
 /**
  * Describes the copy of one disk: a delta where a changeId is known, else a full pass. Pure, so that a verification
@@ -50,18 +59,23 @@ export async function copyDisks(migration: Migration, pass: Pass, mayRedo: boole
 
 async function copyOne(migration: Migration, pass: Pass, disk: DiskState, mayRedo: boolean): Promise<void> {
   if (disk.passes.at(-1)?.pass === pass.name) return;
+  // Without a changeId everything is copied, and what the disk holds from before would show in the holes (R8).
+  if (disk.changeId === undefined && disk.passes.length > 0 && !pass.renewed.has(disk.deviceKey)) {
+    await renew(migration, disk);
+    pass.renewed.add(disk.deviceKey);
+  }
   try {
     await transferOne(migration, pass, disk);
   } catch (error) {
     if (!mayRedo || failureTypeOf(error) !== 'ChangeTrackingReset') throw error;
     migration.note(`${disk.label}: change tracking was reset, so it is copied in full to a new disk.`);
-    await startOver(migration, disk);
-    await transferOne(migration, pass, disk);
+    delete disk.changeId;
+    await copyOne(migration, pass, disk, mayRedo);
   }
 }
 
-/** Forgets what the disk's copy stood on: an empty VDI, no changeId (R8). */
-export async function startOver(migration: Migration, disk: DiskState): Promise<void> {
+/** Gives the disk an empty VDI in the place of the one that is doubted. */
+async function renew(migration: Migration, disk: DiskState): Promise<void> {
   if (disk.vdiUuid === undefined) throw new Error(`${disk.label} has no target disk`);
   const fresh = await step.replaceTargetDisk({
     ...migration.target,
@@ -75,7 +89,6 @@ export async function startOver(migration: Migration, disk: DiskState): Promise<
   });
   disk.vdiUuid = fresh.vdiUuid;
   disk.vdiSizeBytes = fresh.vdiSizeBytes;
-  delete disk.changeId;
 }
 
 async function transferOne(migration: Migration, pass: Pass, disk: DiskState): Promise<void> {

@@ -5,8 +5,7 @@ import type { SourceSnapshot } from '../../activities/types.js';
 import { step, undoing } from '../activity-options.js';
 import { oneOf } from '../gates.js';
 import { COMPLETE, FINAL, SOURCE_SNAPSHOTS } from '../names.js';
-import { copyDisks, startOver } from '../passes.js';
-import type { Pass } from '../passes.js';
+import { copyDisks, newPass } from '../passes.js';
 import { Ending } from '../run.js';
 import type { Run } from '../run.js';
 import { now } from '../state.js';
@@ -30,13 +29,12 @@ export async function cutover(run: Run): Promise<'done' | 'back' | 'redo'> {
   });
   let rollback: Word | undefined;
   const scope = new CancellationScope();
-  const interrupt = (word: Word) => {
+  gates.arm((word) => {
     rollback = word;
     scope.cancel();
-  };
-  gates.arm(interrupt);
+  });
   try {
-    await scope.run(() => switchOver(run, interrupt));
+    await scope.run(() => switchOver(run));
     endDowntime(migration);
     return 'done';
   } catch (error) {
@@ -45,7 +43,7 @@ export async function cutover(run: Run): Promise<'done' | 'back' | 'redo'> {
     const why = rollback
       ? `${rollback.operator} asked for it: ${rollback.reason ?? 'no reason given'}`
       : failureMessageOf(error);
-    if (migration.targetHasRun)
+    if (await mayHoldData(migration))
       throw new Ending('rolled-back', 'RolledBack', `Rolled back after the target had started. ${why}`);
     await putBack(
       migration,
@@ -57,9 +55,9 @@ export async function cutover(run: Run): Promise<'done' | 'back' | 'redo'> {
   }
 }
 
-async function switchOver(run: Run, interrupt: (word: Word) => void): Promise<void> {
+async function switchOver(run: Run): Promise<void> {
   const { migration } = run;
-  const at = await shutDownSource(run, interrupt);
+  const at = await shutDownSource(run);
   if (migration.downtime) migration.set({ downtime: { ...migration.downtime, poweredOffAt: at } });
   migration.set({ sourcePower: { found: migration.plan.source.powerState, now: 'poweredOff' } });
 
@@ -72,11 +70,11 @@ async function switchOver(run: Run, interrupt: (word: Word) => void): Promise<vo
   });
   migration.artifacts.finalSnapshot = snapshot.snapshotMoRef;
   migration.finalSnapshot = snapshot;
-  await clearDoubts(run, snapshot, interrupt);
+  await clearDoubts(run, snapshot);
 
   // A new name for each try: what an earlier one wrote is covered again, because changeIds have not advanced.
   migration.finalTries += 1;
-  const pass: Pass = { name: `final-${migration.finalTries}`, snapshot, inputs: new Map() };
+  const pass = newPass(`final-${migration.finalTries}`, snapshot);
   migration.finalPass = pass;
   await copyDisks(migration, pass, false);
   const taken = await step.snapshotTarget({
@@ -110,7 +108,7 @@ async function switchOver(run: Run, interrupt: (word: Word) => void): Promise<vo
 }
 
 /** After the power-off every disk is asked first: what cannot be a delta is a person's decision (R9). */
-async function clearDoubts(run: Run, snapshot: SourceSnapshot, interrupt: (word: Word) => void): Promise<void> {
+async function clearDoubts(run: Run, snapshot: SourceSnapshot): Promise<void> {
   const { migration, gates } = run;
   const plans = await step.planDeltas({
     ...migration.source,
@@ -135,13 +133,28 @@ async function clearDoubts(run: Run, snapshot: SourceSnapshot, interrupt: (word:
     instruction: `The source is off, but a delta is not safe for ${doubted.length} disks (${why}). Decide: \`full\` copies up to ${formatBytes(bytes)} now, in the outage; \`back\` powers the source on again and returns to cutover approval.`,
     accepts: { decideAfterFailure: oneOf('full', 'back', 'abort') },
   });
-  gates.arm(interrupt);
   if (decision.name !== 'decideAfterFailure') return;
   if (decision.argument.decision === 'abort')
     throw new Ending('aborted', 'Aborted', `Aborted by ${decision.argument.operator}: ${why}`);
-  if (decision.argument.decision !== 'full')
+  if (decision.argument.decision === 'back')
     throw new RedoHot(`${decision.argument.operator} chose to copy again while the source runs`);
-  for (const disk of doubted) await startOver(migration, disk);
+  for (const disk of doubted) delete disk.changeId;
+}
+
+/** Whether the target has run since it was unblocked. What cannot be found out counts as yes (R24). */
+async function mayHoldData(migration: Migration): Promise<boolean> {
+  if (!migration.targetHasRun) return false;
+  const { targetVmUuid, target, input } = migration;
+  return CancellationScope.nonCancellable(async () => {
+    const { hasRun } = await step
+      .withdrawTarget({ ...target, targetVmUuid, name: input.vm, reason: `${migration.id} is not finished` })
+      .catch(() => ({ hasRun: true }));
+    if (hasRun) return true;
+    migration.targetHasRun = false;
+    migration.undo.drop('retireTarget');
+    migration.undo.push({ kind: 'destroyTarget' });
+    return false;
+  });
 }
 
 /** Before the target has started: the source as found, the base kept (R29). Tried until it is done: the VM is down. */
@@ -164,7 +177,7 @@ async function putBack(migration: Migration, why: string): Promise<void> {
     migration.undo.drop('restoreSourcePower');
     endDowntime(migration);
     migration.set({ sourcePower: { found: powerState, now: powerState } });
-    migration.note(`${why}. The source is ${powerState} again, the base is kept.`);
+    migration.note(`${why.replace(/\.$/, '')}. The source is ${powerState} again, the base is kept.`);
   });
 }
 

@@ -1,5 +1,4 @@
 import { formatDuration } from '../../shared/index.js';
-import type { Word } from '../../shared/index.js';
 import { step, watch } from '../activity-options.js';
 import type { Run } from '../run.js';
 
@@ -12,7 +11,7 @@ const NO_HURRY_SECONDS = 365 * 86_400;
  *
  * @returns When the source was seen off. It is observed, never assumed (S112).
  */
-export async function shutDownSource({ migration, gates }: Run, interrupt: (word: Word) => void): Promise<string> {
+export async function shutDownSource({ migration }: Run): Promise<string> {
   const { source } = migration;
   const { policy, vm } = migration.input;
   const timeoutSeconds = policy.shutdownTimeoutSeconds;
@@ -45,7 +44,6 @@ export async function shutDownSource({ migration, gates }: Run, interrupt: (word
   });
   const seen = await watch.waitForPowerOff({ ...source, timeoutSeconds: consent ? timeoutSeconds : NO_HURRY_SECONDS });
   migration.set({ waitingFor: 'none', instruction: undefined });
-  gates.arm(interrupt);
   if (seen.off) return seen.at;
   await step.powerOffSource(source);
   migration.note(`The source was powered off hard: its disks are crash-consistent. Consent: ${consent}`);

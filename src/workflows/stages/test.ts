@@ -3,7 +3,7 @@ import type { TargetSnapshot } from '../../activities/types.js';
 import { step } from '../activity-options.js';
 import { wordAlone } from '../gates.js';
 import { AFTER_PARTIAL, BASELINE, CLEAN } from '../names.js';
-import { advance, copyDisks, startOver, verifyDisks } from '../passes.js';
+import { advance, copyDisks, newPass, verifyDisks } from '../passes.js';
 import type { Pass } from '../passes.js';
 import { Ending } from '../run.js';
 import type { Run } from '../run.js';
@@ -17,12 +17,8 @@ export async function baseCopy({ migration }: Run): Promise<void> {
   migration.undo.push({ kind: 'destroyTarget' });
   if (migration.artifacts.targetVmUuid === undefined) await createTarget(migration);
 
-  migration.pass ??= {
-    name: migration.passCount === 0 ? 'base' : `warm-${migration.passCount}`,
-    snapshot,
-    inputs: new Map(),
-  };
-  const pass: Pass = migration.pass;
+  migration.pass ??= newPass(migration.passCount === 0 ? 'base' : `warm-${migration.passCount}`, snapshot);
+  const { pass } = migration;
   await copyDisks(migration, pass, true);
   const taken = await step.snapshotTarget({
     ...migration.target,
@@ -52,7 +48,7 @@ async function verifyOrDoubt(migration: Migration, pass: Pass, taken: TargetSnap
   } catch (error) {
     if (!['VerificationMismatch', 'PlanChanged'].includes(failureTypeOf(error) ?? '')) throw error;
     await step.destroyTargetSnapshot({ ...migration.target, snapshotUuid: taken.uuid });
-    for (const disk of migration.disks) await startOver(migration, disk);
+    for (const disk of migration.disks) delete disk.changeId;
     migration.pass = undefined;
     migration.passCount += 1;
     throw error;
