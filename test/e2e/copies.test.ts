@@ -76,7 +76,7 @@ describe.concurrent('copies', () => {
     expect(instruction).toContain('The source is off, but a delta is not safe for 1 disks');
     expect(allowed).toEqual(['decideAfterFailure', 'rollback', 'addNote']);
     const senseless = await failureOf(run.say('decideAfterFailure', { decision: 'retry' }));
-    expect(senseless.message).toContain('"retry" is not a decision that can be taken now');
+    expect(senseless.message).toContain('"retry" cannot be decided here');
     await run.say('decideAfterFailure', { decision: 'full' });
     await run.reaches('acceptance');
     const report = await run.accept();
