@@ -25,6 +25,11 @@ export function formatDuration(seconds: number): string {
   return pair(Math.floor(whole / 3600), 24, 'd', 'h');
 }
 
+/** A number of things for people: `1 warning`, `2 warnings`. */
+export function counted(count: number, thing: string): string {
+  return `${count} ${thing}${count === 1 ? '' : 's'}`;
+}
+
 function pair(smaller: number, per: number, bigUnit: string, smallUnit: string): string {
   const rest = smaller % per;
   return `${Math.floor(smaller / per)} ${bigUnit}${rest === 0 ? '' : ` ${rest} ${smallUnit}`}`;

@@ -30,6 +30,7 @@ export async function migrate(context: Context, options: MigrateOptions, vm: str
   const client = await context.client();
   const started = await client.start(input);
   const { migrationId, webUrl } = started;
+  await sayWhoIsMissing(context, input.transferQueue);
   if (!options.watch) {
     const next = `Next: surefire watch ${shellWord(input.vm)}`;
     return context.result({ vm: input.vm, ...started }, `Started ${migrationId}.\nWeb UI: ${webUrl}\n${next}`);
@@ -37,6 +38,17 @@ export async function migrate(context: Context, options: MigrateOptions, vm: str
   if (context.json) context.result({ vm: input.vm, event: 'started', ...started }, '');
   else context.say(`Started ${migrationId}.\nWeb UI: ${webUrl}`);
   return follow(context, client, migrationId);
+}
+
+/** A migration without workers waits, and nothing else would say so. */
+async function sayWhoIsMissing(context: Context, transferQueue: string): Promise<void> {
+  const { workers } = await (await context.client()).health(transferQueue);
+  for (const [queue, identities] of Object.entries(workers)) {
+    if (identities.length > 0) continue;
+    context.say(
+      `No worker polls the queue "${queue}": the migration waits in preflight. Next: start one (\`surefire up\`), or set transfer.queue in ${context.config().path} to the queue of the transfer host.`,
+    );
+  }
 }
 
 /** The whole input of a migration, from what was typed, the configuration and both inventories. */

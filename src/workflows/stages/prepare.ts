@@ -1,5 +1,5 @@
 import { CancellationScope, isCancellation, upsertSearchAttributes } from '@temporalio/workflow';
-import { failure, formatBytes } from '../../shared/index.js';
+import { counted, failure, formatBytes } from '../../shared/index.js';
 import type { GuestObservation } from '../../activities/types.js';
 import { step, transferOn, watch } from '../activity-options.js';
 import { ATTRIBUTES } from '../attributes.js';
@@ -42,13 +42,17 @@ export async function preflight({ migration, gates }: Run): Promise<void> {
   const warnings = plan.findings.filter((finding) => finding.severity === 'warning');
   if (warnings.length === 0) return;
   if (input.acknowledgedWarnings?.reason) {
-    return migration.note(`${warnings.length} warnings were acknowledged at the start.`, input.acknowledgedWarnings, {
-      warnings,
-    });
+    return migration.note(
+      `${counted(warnings.length, 'warning')} acknowledged at the start.`,
+      input.acknowledgedWarnings,
+      {
+        warnings,
+      },
+    );
   }
   await gates.wait({
     waitingFor: 'warnings',
-    instruction: `Preflight has ${warnings.length} warnings, listed below. Acknowledge them with a reason, or cancel.`,
+    instruction: `Preflight has ${counted(warnings.length, 'warning')}, listed under the findings. Acknowledge with a reason, or cancel.`,
     accepts: {
       acknowledgeWarnings: async ({ reason }) => {
         if (!reason?.trim()) {
