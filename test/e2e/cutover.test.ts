@@ -65,7 +65,7 @@ describe.concurrent('cutover', () => {
     expect(await run.comparesEqual(report)).toEqual([true]);
   });
 
-  it('[S112] rolls back after the target has run: stopped, blocked and kept, then the source on, never both', async () => {
+  it('rolls back after the target has run: stopped, blocked and kept, then the source on, never both', async () => {
     const run = await bench.migrate('regretter');
     const { artifacts } = await run.goTo('acceptance');
     const target = artifacts.targetVmUuid ?? '';

@@ -65,7 +65,7 @@ describe.concurrent('a cancelled migration', () => {
 });
 
 describe.concurrent('a rejected test copy', () => {
-  it('[S109] [S110] [S17] ends the migration where the person says abort, with their words, and nothing is left', async () => {
+  it('[S110] [S17] ends the migration where the person says abort, with their words, and nothing is left', async () => {
     const before = await bench.sourceState('rejected');
     const run = await bench.migrate('rejected');
     await run.reaches('verification');
@@ -80,7 +80,7 @@ describe.concurrent('a rejected test copy', () => {
 });
 
 describe.concurrent('a second start', () => {
-  it('[S15] is refused while the first runs and after a success, and after a failure begins with objects of its own', async () => {
+  it('is refused while the first runs and after a success, and after a failure begins with objects of its own', async () => {
     const first = await bench.migrate('repeater');
     const { tag } = await first.goTo('acceptance');
     const running = await failureOf(bench.migrate('repeater'));

@@ -98,7 +98,7 @@ describe.concurrent('tools gate', () => {
 });
 
 describe.concurrent('messages', () => {
-  it('[S91] [S113] are refused in the wrong stage, nameless or twice, with the reason, also as signals', async () => {
+  it('[S91] are refused in the wrong stage, nameless or twice, with the reason, also as signals', async () => {
     const run = await bench.migrate('talker');
     await run.reaches('verification');
     const early = await failureOf(run.say('approveCutover', {}));
