@@ -1,6 +1,6 @@
 import { open } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Bench, failureOf, MIB, plain, waitFor } from './harness.js';
+import { Bench, failureOf, MIB, plain, waitFor } from '../e2e/harness.js';
 
 let bench: Bench;
 

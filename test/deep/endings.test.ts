@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { WaitingFor } from '../../src/shared/index.js';
-import { Bench, failureOf, plain } from './harness.js';
+import { Bench, failureOf, plain } from '../e2e/harness.js';
 
 let bench: Bench;
 
