@@ -61,7 +61,7 @@ function factsOf(vm: SourceVm): PreflightResult['source'] {
     instanceUuid: vm.instanceUuid,
     changeTrackingEnabled: vm.changeTrackingEnabled,
     toolsInstalled: vm.tools.installed,
-    hasCdDrive: vm.cdDrives.length > 0,
+    hasCdDrive: vm.hasCdDrive,
     nics: vm.nics.map(({ mac, networkName }) => ({ mac, networkName })),
     disks: vm.disks.map(({ deviceKey, label, capacityBytes, datastore }) => ({
       deviceKey,

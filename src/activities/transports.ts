@@ -4,7 +4,7 @@ import { endpointOptions } from '../config.js';
 import { openHttps, openVddk } from '../nbd/index.js';
 import type { DiskSource } from '../nbd/index.js';
 import { failure, failureMessageOf } from '../shared/index.js';
-import { trustFor } from '../vsphere/index.js';
+import { trustFor } from '../shared/pinned-tls.js';
 import type { Deps } from './deps.js';
 import type { CopyDiskInput, TransportProbe } from './types.js';
 

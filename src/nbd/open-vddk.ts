@@ -1,5 +1,4 @@
-import { createHash } from 'node:crypto';
-import { fetchCertificate } from '../shared/pinned-tls.js';
+import { fetchCertificate, sameFingerprint } from '../shared/pinned-tls.js';
 import { pluginVersion } from './plugin-version.js';
 import { startNbdkit } from './start-nbdkit.js';
 import type { DiskSource, VddkOptions } from './types.js';
@@ -52,9 +51,7 @@ async function compareThumbprint(
   expected: string,
 ): Promise<string | undefined> {
   if (!/unknown error/i.test(stderr)) return undefined;
-  const certificate = await fetchCertificate(server, port).catch(() => undefined);
-  if (certificate === undefined) return undefined;
-  const found = createHash('sha1').update(certificate.raw).digest('hex');
-  if (found === expected.replaceAll(':', '').toLowerCase()) return undefined;
-  return `error: the thumbprint of ${server} is ${found.match(/../g)?.join(':').toUpperCase()}, not ${expected}`;
+  const found = (await fetchCertificate(`https://${server}:${port}`).catch(() => undefined))?.thumbprintSha1;
+  if (found === undefined || sameFingerprint(found, expected)) return undefined;
+  return `error: the thumbprint of ${server} is ${found}, not ${expected}`;
 }

@@ -1,5 +1,38 @@
+import type { MoRef } from './requests.js';
 import type { DiskKind } from './types.js';
-import type { Backing } from './wire.js';
+
+/** A backing of any type, as far as this folder reads it. Optional fields may really be absent. */
+export interface Backing {
+  $type: string;
+  fileName?: string;
+  datastore?: MoRef;
+  diskMode?: string;
+  changeId?: string;
+  parent?: Backing;
+  sharing?: string;
+  keyId?: unknown;
+  compatibilityMode?: string;
+  descriptorFileName?: string;
+  deviceName?: string;
+  network?: MoRef;
+  port?: { portgroupKey?: string };
+}
+
+/** A virtual device of any type, as far as this folder reads it. */
+export interface Device {
+  $type: string;
+  key: number;
+  deviceInfo?: { label: string };
+  backing?: Backing;
+  controllerKey?: number;
+  unitNumber?: number;
+  capacityInKB?: number;
+  capacityInBytes?: number;
+  nativeUnmanagedLinkedClone?: boolean;
+  busNumber?: number;
+  sharedBus?: string;
+  macAddress?: string;
+}
 
 const KINDS: Record<string, DiskKind> = {
   VirtualDiskFlatVer2BackingInfo: 'flat',
@@ -11,6 +44,10 @@ const KINDS: Record<string, DiskKind> = {
   VirtualDiskPartitionedRawDiskVer2BackingInfo: 'rdmPhysical',
   VirtualDiskLocalPMemBackingInfo: 'pmem',
 };
+
+export function capacityOf(disk: Device): number {
+  return disk.capacityInBytes ?? (disk.capacityInKB ?? 0) * 1024;
+}
 
 /** What a disk is made of. `unknown` is a type this program has never heard of, and must be refused. */
 export function diskKind(backing: Backing | undefined): DiskKind {

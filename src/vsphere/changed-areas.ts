@@ -1,7 +1,17 @@
 import { failure } from '../shared/errors.js';
 import type { Extent } from '../shared/types.js';
 import { explained, isFault, snapshotRef, vmRef, type Context } from './operations.js';
-import type { ChangedAreasInput } from './types.js';
+
+export interface ChangedAreasInput {
+  vmMoRef: string;
+  /** May be left out only while the VM is off. */
+  snapshotMoRef?: string;
+  deviceKey: number;
+  /** From the earlier snapshot, or `*` for everything allocated. */
+  changeId: string;
+  /** Capacity in the snapshot's config. */
+  capacityBytes: number;
+}
 
 /** A range the server reports as changed, in bytes. */
 export interface ChangedArea {
@@ -23,6 +33,10 @@ const DOUBTFUL = ['FileFault', 'InvalidArgument', 'NotSupported', 'SystemError',
  *
  * An answer covers `[startOffset, startOffset + length)` and may report nothing changed in it: the end is where the
  * coverage reaches the capacity, never an empty page. Asking at the capacity itself would be a fault.
+ *
+ * @returns Everything that differs between `changeId` and the snapshot: sorted, disjoint, kind `data`, touching ones merged.
+ * @throws ChangeTrackingReset when the position is not valid any more: the disk needs a full pass (R8).
+ * @throws ChangedAreasInvalid when the answer contradicts itself or the disk.
  *
  * Source: vSphere Web Services API, VirtualMachine.QueryChangedDiskAreas.
  */

@@ -2,13 +2,15 @@ import { failure } from '../shared/errors.js';
 import { explained, isFault, runTask, settleVm, vmRef, type Context } from './operations.js';
 import { readObject } from './properties.js';
 import { pause } from './tasks.js';
-import type { TaskWait } from './types.js';
+import type { OnVm } from './types.js';
 
-/** See `Vsphere.waitForConsolidation`. Between attempts it waits longer each time, ten seconds at most. */
-export async function waitForConsolidation(
-  context: Context,
-  input: { vmMoRef: string; attempts?: number } & TaskWait,
-): Promise<void> {
+/**
+ * Ends when the VM says it needs no consolidation, asking for it where needed. Between attempts it waits longer each time,
+ * ten seconds at most.
+ *
+ * @throws ConsolidationBlocked when the files stay locked by someone else.
+ */
+export async function waitForConsolidation(context: Context, input: OnVm & { attempts?: number }): Promise<void> {
   const { vmMoRef, attempts = 5 } = input;
   await explained(`Consolidating the disks of ${vmMoRef} failed.`, async () => {
     for (let attempt = 1; ; attempt += 1) {

@@ -1,7 +1,14 @@
-import { backingChain, baseFileOf, diskKind, fileNameOf, parseDatastorePath } from './backings.js';
-import { capacityOf } from './inventory.js';
-import type { DiskControllerType, SourceDisk, SourceNic, SourceVm } from './types.js';
-import type { Backing, Device } from './wire.js';
+import {
+  backingChain,
+  baseFileOf,
+  capacityOf,
+  diskKind,
+  fileNameOf,
+  parseDatastorePath,
+  type Backing,
+  type Device,
+} from './backings.js';
+import type { DiskControllerType, SourceDisk, SourceNic } from './types.js';
 
 const CONTROLLERS: Record<string, DiskControllerType> = {
   VirtualIDEController: 'ide',
@@ -65,7 +72,6 @@ function readDisk(
     label: device.deviceInfo?.label ?? `disk ${device.key}`,
     capacityBytes: capacityOf(device),
     fileName: fileNameOf(backing),
-    baseFileName: baseFileOf(backing),
     ...(datastore ? { datastore } : {}),
     controllerType: CONTROLLERS[controller?.$type ?? ''] ?? 'unknown',
     controllerBus: controller?.busNumber ?? 0,
@@ -75,11 +81,7 @@ function readDisk(
     backingType: backing.$type,
     sharing: backing.sharing === 'sharingMultiWriter' ? 'multiWriter' : shared ? 'sharedBus' : 'none',
     encrypted: backingChain(backing).some(({ keyId }) => keyId !== undefined),
-    thin: backing.thinProvisioned === true,
-    ...(backing.uuid ? { uuid: backing.uuid } : {}),
-    backingDepth: backingChain(backing).length,
     ...(parentVm === undefined ? {} : { linkedCloneOf: parentVm }),
-    ...(backing.changeId ? { changeId: backing.changeId } : {}),
   };
 }
 
@@ -101,25 +103,12 @@ export function readNics(devices: Device[], networks: Map<string, string>): Sour
       const { backing } = device;
       const named = networks.get(backing?.port?.portgroupKey ?? backing?.network?.value ?? '');
       return {
-        deviceKey: device.key,
         label: device.deviceInfo?.label ?? `network card ${device.key}`,
         mac: (device.macAddress ?? '').toLowerCase(),
         networkName: named ?? backing?.deviceName ?? '',
         type: NIC_TYPES[device.$type] ?? 'unknown',
-        connected: device.connectable?.connected ?? true,
       };
     });
-}
-
-export function readCdDrives(devices: Device[]): SourceVm['cdDrives'] {
-  return devices
-    .filter(({ $type }) => $type === 'VirtualCdrom')
-    .map(({ key, deviceInfo, connectable, backing }) => ({
-      deviceKey: key,
-      label: deviceInfo?.label ?? `CD drive ${key}`,
-      connected: connectable?.connected ?? false,
-      ...(backing?.fileName ? { fileName: backing.fileName } : {}),
-    }));
 }
 
 export function readPassthrough(devices: Device[]): string[] {

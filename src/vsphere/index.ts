@@ -3,8 +3,7 @@
  * vSphere's own field names stop here. It refuses to own data (`nbd` reads disks), waiting for people, retries and
  * order of steps (`workflows`), and heartbeats (activities pass `onProgress`).
  */
-export { createVsphere } from './vsphere.js';
-export { fetchCertificate, trustFor, type Trust } from './certificates.js';
+export { createVsphere, type Vsphere } from './vsphere.js';
 export { findSourceProblems } from './eligibility.js';
 export { isOwnedBy } from './snapshots.js';
 export type * from './types.js';

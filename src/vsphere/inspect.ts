@@ -1,37 +1,35 @@
-import { parseDatastorePath } from './backings.js';
+import { parseDatastorePath, type Device } from './backings.js';
 import { markIn } from './configuration.js';
-import { readCdDrives, readDisks, readNics, readPassthrough, type DatastoreLookup } from './devices.js';
-import { guestIps, isWindows, toolsState } from './guest.js';
+import { readDisks, readNics, readPassthrough, type DatastoreLookup } from './devices.js';
+import { toolsState } from './inventory.js';
 import { explained, vmRef, type Context } from './operations.js';
-import { readAncestry } from './places.js';
+import { readDatacenterPath } from './places.js';
 import { readObject, readObjects } from './properties.js';
 import type { MoRef } from './requests.js';
 import type { Session } from './session.js';
 import { readSnapshots } from './snapshot-tree.js';
 import type { PowerState, SourceVm } from './types.js';
-import type { Device } from './wire.js';
 
 const PATHS = [
   ...['name', 'parent', 'network', 'datastore', 'disabledMethod'],
-  ...['config.instanceUuid', 'config.uuid', 'config.version', 'config.template', 'config.annotation'],
+  ...['config.instanceUuid', 'config.version', 'config.template'],
   ...['config.guestId', 'config.guestFullName', 'config.firmware', 'config.bootOptions', 'config.keyId'],
   ...['config.hardware.numCPU', 'config.hardware.numCoresPerSocket', 'config.hardware.memoryMB'],
   ...['config.hardware.device', 'config.changeTrackingEnabled', 'config.extraConfig', 'config.files.vmPathName'],
   ...['config.ftInfo', 'capability.changeTrackingSupported', 'summary.config.tpmPresent'],
   ...['runtime.powerState', 'runtime.connectionState', 'runtime.host', 'runtime.bootTime', 'runtime.question'],
   ...['runtime.consolidationNeeded', 'runtime.faultToleranceState'],
-  ...['guest.toolsRunningStatus', 'guest.toolsVersionStatus2', 'guest.toolsInstallType'],
-  ...['guest.guestFamily', 'guest.hostName', 'guest.net'],
+  ...['guest.toolsRunningStatus', 'guest.toolsVersionStatus2', 'guest.guestFamily'],
 ];
 
-/** See `Vsphere.inspectVm`. Bytes, ISO times and our own names; nothing of vSphere's vocabulary passes this point. */
-export async function inspectVm({ session }: Context, vmMoRef: string): Promise<SourceVm> {
+/** Everything a migration needs to know of a VM. Bytes, ISO times and our own names; nothing of vSphere's vocabulary passes this point. */
+export async function inspectVm({ session }: Context, { vmMoRef }: { vmMoRef: string }): Promise<SourceVm> {
   return explained(`Inspecting ${vmMoRef} failed.`, async () => {
     const vm = vmRef(vmMoRef);
     const p = await readObject(session, vm, PATHS);
-    const [snapshots, place, host, datastores, networks] = await Promise.all([
+    const [snapshots, datacenterPath, host, datastores, networks] = await Promise.all([
       readSnapshots(session, vm),
-      readAncestry(session, p['parent'] as MoRef | undefined),
+      readDatacenterPath(session, p['parent'] as MoRef | undefined),
       readHost(session, p['runtime.host'] as MoRef | undefined),
       readDatastores(session, (p['datastore'] ?? []) as MoRef[]),
       readNetworks(session, (p['network'] ?? []) as MoRef[]),
@@ -42,18 +40,17 @@ export async function inspectVm({ session }: Context, vmMoRef: string): Promise<
     const mark = markIn(p['config.extraConfig']);
     const cpuCount = Number(p['config.hardware.numCPU']);
     return {
-      moRef: vmMoRef,
       name: text(p['name']),
       instanceUuid: text(p['config.instanceUuid']),
-      biosUuid: text(p['config.uuid']),
-      ...place,
+      datacenterPath,
       powerState: p['runtime.powerState'] as PowerState,
       connectionState: text(p['runtime.connectionState']),
       isTemplate: p['config.template'] === true,
       ...(p['runtime.bootTime'] === undefined ? {} : { bootTime: text(p['runtime.bootTime']) }),
       guestId: text(p['config.guestId']),
       guestFullName: text(p['config.guestFullName']),
-      isWindows: isWindows(p),
+      // By what the VM is configured as, or by what the guest itself says.
+      isWindows: /^win/i.test(text(p['config.guestId'])) || p['guest.guestFamily'] === 'windowsGuest',
       hardwareVersion: Number(/\d+$/.exec(text(p['config.version']))?.[0] ?? 0),
       cpuCount,
       coresPerSocket: Number(p['config.hardware.numCoresPerSocket'] ?? 0) || cpuCount,
@@ -71,27 +68,20 @@ export async function inspectVm({ session }: Context, vmMoRef: string): Promise<
       disabledMethods: (p['disabledMethod'] ?? []) as string[],
       passthroughDevices: readPassthrough(devices),
       host,
-      ...(p['guest.hostName'] ? { guestHostName: text(p['guest.hostName']) } : {}),
-      guestIps: guestIps(p),
       tools: toolsState(p),
       disks: readDisks(devices, home, snapshots.length > 0, datastores),
       nics: readNics(devices, networks),
-      cdDrives: readCdDrives(devices),
+      hasCdDrive: devices.some(({ $type }) => $type === 'VirtualCdrom'),
       snapshots,
-      annotation: text(p['config.annotation']),
       ...(mark === undefined ? {} : { mark }),
     };
   });
 }
 
 async function readHost(session: Session, host: MoRef | undefined): Promise<SourceVm['host']> {
-  if (!host) return { name: '', moRef: '', inMaintenance: false };
+  if (!host) return { name: '', inMaintenance: false };
   const found = await readObject(session, host, ['name', 'runtime.inMaintenanceMode']);
-  return {
-    name: text(found['name']),
-    moRef: host.value,
-    inMaintenance: found['runtime.inMaintenanceMode'] === true,
-  };
+  return { name: text(found['name']), inMaintenance: found['runtime.inMaintenanceMode'] === true };
 }
 
 async function readDatastores(session: Session, refs: MoRef[]): Promise<DatastoreLookup> {
@@ -101,7 +91,7 @@ async function readDatastores(session: Session, refs: MoRef[]): Promise<Datastor
     const summary = byId.get(moRef);
     if (!summary) return undefined;
     const { name, type, freeSpace: freeBytes, accessible } = summary;
-    return { name, moRef, type, freeBytes, accessible };
+    return { name, type, freeBytes, accessible };
   };
 }
 
@@ -119,15 +109,9 @@ async function readNetworks(session: Session, refs: MoRef[]): Promise<Map<string
   const found = await readObjects(session, refs, asked);
   return new Map(
     found.flatMap(({ ref, properties }) => {
-      const name = text(properties['name']);
-      const key = properties['key'];
-      return key === undefined
-        ? [[ref.value, name]]
-        : [
-            [ref.value, name],
-            [text(key), name],
-          ];
-    }) as [string, string][],
+      const keys = [ref.value, ...(properties['key'] === undefined ? [] : [text(properties['key'])])];
+      return keys.map((key): [string, string] => [key, text(properties['name'])]);
+    }),
   );
 }
 

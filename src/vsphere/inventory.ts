@@ -1,19 +1,13 @@
+import { capacityOf, type Device } from './backings.js';
 import { explained, type Context } from './operations.js';
 import { readPlaces } from './places.js';
 import { readAll } from './properties.js';
-import { moRef, type MoRef } from './requests.js';
-import { toolsState } from './guest.js';
-import type { About, PowerState, VmSummary } from './types.js';
-import type { Device } from './wire.js';
+import type { MoRef } from './requests.js';
+import type { About, PowerState, ToolsState, VmSummary } from './types.js';
 
 export async function about({ session }: Context): Promise<About> {
   const { about: found } = await session.content();
-  return {
-    instanceUuid: found.instanceUuid ?? '',
-    apiVersion: found.apiVersion,
-    productName: found.fullName,
-    isVcenter: found.apiType === 'VirtualCenter',
-  };
+  return { apiVersion: found.apiVersion, productName: found.fullName };
 }
 
 const PATHS = [
@@ -54,20 +48,16 @@ export async function listVms({ session }: Context): Promise<VmSummary[]> {
   });
 }
 
-export async function findVm({ session }: Context, instanceUuid: string): Promise<{ vmMoRef: string } | null> {
-  return explained(`Looking for the VM ${instanceUuid} failed.`, async () => {
-    const { searchIndex } = await session.content();
-    const found = await session.call<MoRef | undefined>(
-      'FindByUuid',
-      searchIndex ?? moRef('SearchIndex', 'SearchIndex'),
-      { uuid: instanceUuid, vmSearch: true, instanceUuid: true },
-    );
-    return found ? { vmMoRef: found.value } : null;
-  });
-}
-
-export function capacityOf(disk: Device): number {
-  return disk.capacityInBytes ?? (disk.capacityInKB ?? 0) * 1024;
+/** What a VM says about its Tools. Old servers leave the version out; then running Tools are installed ones. */
+export function toolsState(properties: Record<string, unknown>): ToolsState {
+  const versionStatus = String(properties['guest.toolsVersionStatus2'] ?? '');
+  const runningStatus = properties['guest.toolsRunningStatus'];
+  const running = runningStatus === 'guestToolsRunning' || runningStatus === 'guestToolsExecutingScripts';
+  return {
+    installed: running || (versionStatus !== '' && versionStatus !== 'guestToolsNotInstalled'),
+    running,
+    versionStatus,
+  };
 }
 
 function compare(a: string, b: string): number {

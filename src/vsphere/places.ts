@@ -1,5 +1,5 @@
 import { readAll, readObject } from './properties.js';
-import { moRef, type MoRef } from './requests.js';
+import type { MoRef } from './requests.js';
 import type { Session } from './session.js';
 
 /** Names and parents of folders and datacenters, to say where a VM is. */
@@ -24,20 +24,16 @@ export async function readPlaces(session: Session): Promise<Places> {
   return { pathOf };
 }
 
-/** Climbs from one VM to the root. */
-export async function readAncestry(
-  session: Session,
-  parent: MoRef | undefined,
-): Promise<{ folderPath: string; datacenterPath: string }> {
+/** Inventory path of the datacenter that holds a VM, climbing from the VM's parent to the root. */
+export async function readDatacenterPath(session: Session, parent: MoRef | undefined): Promise<string> {
   const names: string[] = [];
   let datacenterDepth: number | undefined;
   for (let at = parent; at;) {
-    const found = await readObject(session, moRef(at.type, at.value), ['name', 'parent']);
+    const found = await readObject(session, at, ['name', 'parent']);
     const above = found['parent'] as MoRef | undefined;
     if (at.type === 'Datacenter') datacenterDepth = names.length;
     if (above) names.push(String(found['name']));
     at = above;
   }
-  const path = (from: number) => names.slice(from).reverse().join('/');
-  return { folderPath: path(0), datacenterPath: datacenterDepth === undefined ? '' : path(datacenterDepth) };
+  return datacenterDepth === undefined ? '' : names.slice(datacenterDepth).reverse().join('/');
 }

@@ -1,6 +1,5 @@
 import type { Finding } from '../shared/findings.js';
 import { explained, type Context } from './operations.js';
-import { moRef } from './requests.js';
 
 /** What the plan does on the source, and the right it needs. */
 const NEEDED: [privilege: string, purpose: string][] = [
@@ -17,15 +16,15 @@ const NEEDED: [privilege: string, purpose: string][] = [
   ['Datastore.FileManagement', 'read files of a datastore'],
 ];
 
-/** See `Vsphere.checkPrivileges`. Asked at the root folder, without trying anything. */
+/** Asks the server which rights the plan needs and the account lacks (S72), at the root folder, without trying anything. */
 export async function checkPrivileges({ session }: Context): Promise<Finding[]> {
   return explained('Asking for the rights of the account failed.', async () => {
     const { authorizationManager, rootFolder } = await session.content();
-    const allowed = await session.call<boolean[]>(
-      'HasPrivilegeOnEntity',
-      authorizationManager ?? moRef('AuthorizationManager', 'AuthorizationManager'),
-      { entity: rootFolder, sessionId: await session.key(), privId: NEEDED.map(([privilege]) => privilege) },
-    );
+    const allowed = await session.call<boolean[]>('HasPrivilegeOnEntity', authorizationManager, {
+      entity: rootFolder,
+      sessionId: await session.key(),
+      privId: NEEDED.map(([privilege]) => privilege),
+    });
     return NEEDED.flatMap(([privilege, purpose], index): Finding[] =>
       allowed[index] === true
         ? []

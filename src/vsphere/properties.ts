@@ -1,7 +1,12 @@
 import { VimFault, faultFromLocalized } from './faults.js';
-import { moRef, type MoRef } from './requests.js';
+import type { MoRef } from './requests.js';
 import type { Session } from './session.js';
-import type { RetrieveResult } from './wire.js';
+
+/** A page of what a property collector read. */
+export interface RetrieveResult {
+  token?: string;
+  objects: { obj: MoRef; propSet: { name: string; val: unknown }[]; missingSet: { fault: unknown }[] }[];
+}
 
 /** One object with the properties that are set; unset ones are absent. */
 export interface ReadObject {
@@ -44,7 +49,7 @@ export async function readObject(
  */
 export async function readAll(session: Session, paths: Paths): Promise<ReadObject[]> {
   const { viewManager, rootFolder } = await session.content();
-  const view = await session.call<MoRef>('CreateContainerView', viewManager ?? moRef('ViewManager', 'ViewManager'), {
+  const view = await session.call<MoRef>('CreateContainerView', viewManager, {
     container: rootFolder,
     type: Object.keys(paths),
     recursive: true,

@@ -1,5 +1,11 @@
 import { failure } from '../shared/errors.js';
-import { addressOf, certificateChanged, connectionFailed, fetchCertificate, sameFingerprint } from './certificates.js';
+import {
+  addressOf,
+  certificateChanged,
+  connectionFailed,
+  fetchCertificate,
+  sameFingerprint,
+} from '../shared/pinned-tls.js';
 import type { VsphereOptions } from './types.js';
 
 /** An error of the connection, said in our words; the request's text (it may hold the password) is never in it. */

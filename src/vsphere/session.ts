@@ -1,5 +1,5 @@
 import soap from 'soap';
-import { addressOf, trustFor, type Trust } from './certificates.js';
+import { addressOf, trustFor } from '../shared/pinned-tls.js';
 import { failureFromFault, faultFromLocalized, faultOf, VimFault } from './faults.js';
 import { resultOf } from './fields.js';
 import { createHttpClient } from './http-client.js';
@@ -8,8 +8,18 @@ import { buildRequest, moRef, type MoRef } from './requests.js';
 import type { OperationName } from './schema.js';
 import { explainConnection, redact, wrongPassword } from './session-errors.js';
 import type { VsphereOptions } from './types.js';
-import type { ServiceContent, RetrieveResult } from './wire.js';
+import type { RetrieveResult } from './properties.js';
 import { buildWsdl } from './wsdl.js';
+
+/** Where a server's services are, and what it is. All of these services exist on vCenter and on ESXi. */
+export interface ServiceContent {
+  rootFolder: MoRef;
+  propertyCollector: MoRef;
+  viewManager: MoRef;
+  sessionManager: MoRef;
+  authorizationManager: MoRef;
+  about: { fullName: string; apiVersion: string };
+}
 
 /** One logged-in connection to a server, shared by all callers of an endpoint. */
 export interface Session {
@@ -22,7 +32,6 @@ export interface Session {
   /** Key of the session, as HasPrivilegeOnEntity wants it. */
   key(): Promise<string>;
   cookie(refused?: string): Promise<string>;
-  trust(): Promise<Trust>;
   close(): Promise<void>;
 }
 
@@ -30,7 +39,6 @@ interface Connection {
   client: soap.Client;
   http: ReturnType<typeof createHttpClient>;
   content: ServiceContent;
-  trust: Trust;
 }
 
 export function createSession(options: VsphereOptions & { url: string }): Session {
@@ -58,7 +66,7 @@ export function createSession(options: VsphereOptions & { url: string }): Sessio
       moRef('ServiceInstance', 'ServiceInstance'),
     );
     client.setSOAPAction(soapActionFor(content.about.apiVersion));
-    return { client, http, content, trust };
+    return { client, http, content };
   }
 
   function connected(): Promise<Connection> {
@@ -108,7 +116,7 @@ export function createSession(options: VsphereOptions & { url: string }): Sessio
       // With a live session's cookie attached, a login is refused.
       cookie = undefined;
       try {
-        const user = await send<{ key: string }>(client, 'Login', required(content.sessionManager, 'SessionManager'), {
+        const user = await send<{ key: string }>(client, 'Login', content.sessionManager, {
           userName: options.username,
           password: options.password,
         });
@@ -159,7 +167,6 @@ export function createSession(options: VsphereOptions & { url: string }): Sessio
     call,
     content: async () => (await connected()).content,
     key: async () => (await logIn(await connected())).key,
-    trust: async () => (await connected()).trust,
     async cookie(stale) {
       if (stale !== undefined) forget(stale);
       await call('CurrentTime', moRef('ServiceInstance', 'ServiceInstance'));
@@ -169,9 +176,10 @@ export function createSession(options: VsphereOptions & { url: string }): Sessio
       clearInterval(timer);
       if (closed) return;
       const current = await connection?.catch(() => undefined);
-      const manager = current?.content.sessionManager;
       // Sessions that nobody ends fill the server's table; one that is gone already needs no ending.
-      if (current && manager && login) await send(current.client, 'Logout', manager).catch(() => undefined);
+      if (current && login) {
+        await send(current.client, 'Logout', current.content.sessionManager).catch(() => undefined);
+      }
       closed = true;
       current?.http.close();
     },
@@ -182,11 +190,6 @@ type SoapMethod = (args: unknown, options: object, headers: object) => Promise<[
 
 function isExpired(error: unknown): error is VimFault {
   return error instanceof VimFault && error.type === 'NotAuthenticated';
-}
-
-function required(ref: MoRef | undefined, name: string): MoRef {
-  if (!ref) throw new VimFault('NotSupported', `the server has no ${name}`);
-  return ref;
 }
 
 /** The newest version both sides know: a newer one than the server's is a fault, an older one hides fields. */

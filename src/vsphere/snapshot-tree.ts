@@ -1,9 +1,16 @@
-import { fileNameOf, backingChain } from './backings.js';
+import { backingChain, fileNameOf, type Backing, type Device } from './backings.js';
 import { readObject, readObjects } from './properties.js';
 import type { MoRef } from './requests.js';
 import type { Session } from './session.js';
 import type { SnapshotInfo } from './types.js';
-import type { Backing, Device, SnapshotTree } from './wire.js';
+
+interface SnapshotTree {
+  snapshot: MoRef;
+  name: string;
+  description: string;
+  createTime: string;
+  childSnapshotList: SnapshotTree[];
+}
 
 const DEVICES = 'config.hardware.device';
 

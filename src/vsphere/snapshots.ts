@@ -1,37 +1,61 @@
 import { failure } from '../shared/errors.js';
-import { backingChain, baseFileOf, fileNameOf } from './backings.js';
+import { backingChain, baseFileOf, capacityOf, fileNameOf, type Device } from './backings.js';
 import { explained, isFault, runTask, settleVm, snapshotRef, vmRef, type Context } from './operations.js';
 import { readObject } from './properties.js';
 import type { MoRef } from './requests.js';
 import { readSnapshots } from './snapshot-tree.js';
-import type { EnsuredSnapshot, EnsureSnapshotInput, SnapshotDisk, SnapshotInfo, TaskWait } from './types.js';
-import type { Device } from './wire.js';
+import type { OnVm, SnapshotDisk, SnapshotInfo, TaskWait } from './types.js';
 
-export async function ensureSnapshot(context: Context, input: EnsureSnapshotInput): Promise<EnsuredSnapshot> {
+export interface EnsureSnapshotInput extends OnVm {
+  /** Shown in the vSphere client, such as `vm starting point`. */
+  name: string;
+  /** Our id, kept in the description; a snapshot of the same name without it is foreign. */
+  ownerId: string;
+  /** Sentence for people, put in front of the id. */
+  description?: string;
+}
+
+type OnSnapshot = { snapshotMoRef: string } & TaskWait;
+
+/**
+ * May run twice: adopts a snapshot of that name whose description carries `ownerId`, or a task still creating it.
+ *
+ * @returns `adopted` is true when it existed already.
+ */
+export async function ensureSnapshot(
+  context: Context,
+  input: EnsureSnapshotInput,
+): Promise<{ snapshotMoRef: string; createTime: string; adopted: boolean }> {
   const { vmMoRef, name, ownerId } = input;
   return explained(`Taking snapshot "${name}" of ${vmMoRef} failed.`, async () => {
     await settleVm(context, vmMoRef, input);
-    const found = await findOwn(context, vmMoRef, name, ownerId);
+    // Names alone may be anybody's (R6).
+    const found = (await listSnapshots(context, input)).find((at) => at.name === name && isOwnedBy(at, ownerId));
     if (found) return { snapshotMoRef: found.moRef, createTime: found.createTime, adopted: true };
     const result = await runTask(
       context,
       'CreateSnapshot_Task',
       vmRef(vmMoRef),
       // Without a memory image: a revert leaves the VM off, and nothing of the guest's memory is written (R7).
-      { name, description: describe(input), memory: false, quiesce: input.quiesce ?? false },
+      { name, description: describe(input), memory: false, quiesce: false },
       input,
     );
-    const created = (await listSnapshots(context, vmMoRef)).find(({ moRef }) => moRef === (result as MoRef).value);
+    const created = (await listSnapshots(context, input)).find(({ moRef }) => moRef === (result as MoRef).value);
     if (!created) throw gone(name, vmMoRef);
     return { snapshotMoRef: created.moRef, createTime: created.createTime, adopted: false };
   });
 }
 
-export async function listSnapshots({ session }: Context, vmMoRef: string): Promise<SnapshotInfo[]> {
+/** The snapshot tree, flattened, parents before children. */
+export async function listSnapshots({ session }: Context, { vmMoRef }: { vmMoRef: string }): Promise<SnapshotInfo[]> {
   return explained(`Listing the snapshots of ${vmMoRef} failed.`, () => readSnapshots(session, vmRef(vmMoRef)));
 }
 
-export async function snapshotDisks({ session }: Context, snapshotMoRef: string): Promise<SnapshotDisk[]> {
+/** Disks as the snapshot froze them, with the changeIds that count (R1, R2). Independent disks are not among them. */
+export async function snapshotDisks(
+  { session }: Context,
+  { snapshotMoRef }: { snapshotMoRef: string },
+): Promise<SnapshotDisk[]> {
   return explained(`Reading snapshot ${snapshotMoRef} failed.`, async () => {
     const path = 'config.hardware.device';
     const { [path]: devices } = await readObject(session, snapshotRef(snapshotMoRef), [path]);
@@ -46,20 +70,22 @@ export async function snapshotDisks({ session }: Context, snapshotMoRef: string)
           ...(parent ? { parentFileName: fileNameOf(parent) } : {}),
           baseFileName: baseFileOf(backing),
           ...(backing.changeId ? { changeId: backing.changeId } : {}),
-          capacityBytes: device.capacityInBytes ?? (device.capacityInKB ?? 0) * 1024,
+          capacityBytes: capacityOf(device),
         },
       ];
     });
   });
 }
 
-export async function removeSnapshot(context: Context, snapshotMoRef: string, wait: TaskWait): Promise<void> {
+/** May run twice: a snapshot that is gone is removed. Its children stay. */
+export async function removeSnapshot(context: Context, input: OnSnapshot): Promise<void> {
+  const { snapshotMoRef } = input;
   await explained(`Removing snapshot ${snapshotMoRef} failed.`, async () => {
     try {
       const vm = await vmOf(context, snapshotMoRef);
-      await settleVm(context, vm.value, wait);
+      await settleVm(context, vm.value, input);
       const args = { removeChildren: false, consolidate: true };
-      await runTask(context, 'RemoveSnapshot_Task', snapshotRef(snapshotMoRef), args, wait);
+      await runTask(context, 'RemoveSnapshot_Task', snapshotRef(snapshotMoRef), args, input);
     } catch (error) {
       // The task may be what the server has forgotten, so look at the snapshot itself.
       if (!isFault(error, 'ManagedObjectNotFound') || (await exists(context, snapshotMoRef))) throw error;
@@ -67,36 +93,25 @@ export async function removeSnapshot(context: Context, snapshotMoRef: string, wa
   });
 }
 
-export async function removeSnapshots(
-  context: Context,
-  input: { vmMoRef: string; snapshotMoRefs: string[] } & TaskWait,
-): Promise<void> {
+/** Removes exactly these, children before parents. Used for an approved list. */
+export async function removeSnapshots(context: Context, input: OnVm & { snapshotMoRefs: string[] }): Promise<void> {
   const { taskMoRef: _earlier, ...wait } = input;
   await explained(`Waiting for ${input.vmMoRef} failed.`, () => settleVm(context, input.vmMoRef, input));
   // Children first: each removal then merges one delta into the one below, never a branch.
-  const order = (await listSnapshots(context, input.vmMoRef)).map(({ moRef }) => moRef).reverse();
+  const order = (await listSnapshots(context, input)).map(({ moRef }) => moRef).reverse();
   for (const moRef of order) {
-    if (input.snapshotMoRefs.includes(moRef)) await removeSnapshot(context, moRef, wait);
+    if (input.snapshotMoRefs.includes(moRef)) await removeSnapshot(context, { ...wait, snapshotMoRef: moRef });
   }
 }
 
-export async function revertToSnapshot(context: Context, snapshotMoRef: string, wait: TaskWait): Promise<void> {
+/** Everything written since is lost, and the tracking epoch ends (R7). The VM is left off. */
+export async function revertToSnapshot(context: Context, input: OnSnapshot): Promise<void> {
+  const { snapshotMoRef } = input;
   await explained(`Reverting to snapshot ${snapshotMoRef} failed.`, async () => {
     const vm = await vmOf(context, snapshotMoRef);
-    await settleVm(context, vm.value, wait);
-    await runTask(context, 'RevertToSnapshot_Task', snapshotRef(snapshotMoRef), { suppressPowerOn: true }, wait);
+    await settleVm(context, vm.value, input);
+    await runTask(context, 'RevertToSnapshot_Task', snapshotRef(snapshotMoRef), { suppressPowerOn: true }, input);
   });
-}
-
-/** Our snapshot of that name; names alone may be anybody's (R6). */
-async function findOwn(
-  context: Context,
-  vmMoRef: string,
-  name: string,
-  ownerId: string,
-): Promise<SnapshotInfo | undefined> {
-  const snapshots = await listSnapshots(context, vmMoRef);
-  return snapshots.find((snapshot) => snapshot.name === name && isOwnedBy(snapshot, ownerId));
 }
 
 /** True when the description carries this id in brackets, as a whole: `m/vm-4` does not own what `m/vm-42` made. */

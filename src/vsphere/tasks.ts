@@ -3,8 +3,13 @@ import { faultFromLocalized, VimFault } from './faults.js';
 import { readObject } from './properties.js';
 import { moRef, type MoRef } from './requests.js';
 import type { Session } from './session.js';
-import type { TaskWait } from './types.js';
-import type { TaskInfo } from './wire.js';
+import type { TaskProgress, TaskWait } from './types.js';
+
+interface TaskInfo {
+  state: TaskProgress['state'];
+  error?: unknown;
+  result?: unknown;
+}
 
 /**
  * Waits until a task ends, looking at it from time to time.
@@ -20,12 +25,7 @@ export async function waitForTask(session: Session, task: MoRef, wait: TaskWait,
   for (;;) {
     wait.signal?.throwIfAborted();
     const { info } = (await readObject(session, task, ['info'])) as { info: TaskInfo };
-    wait.onProgress?.({
-      taskMoRef: task.value,
-      operation: info.name ?? info.descriptionId,
-      state: info.state,
-      ...(info.progress === undefined ? {} : { percent: info.progress }),
-    });
+    wait.onProgress?.({ taskMoRef: task.value, state: info.state });
     if (info.state === 'success') return info.result;
     if (info.state === 'error') throw faultFromLocalized(info.error);
     await pause(delayMs, wait.signal);

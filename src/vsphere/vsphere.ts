@@ -1,13 +1,12 @@
-import { fetchCertificate } from './certificates.js';
+import { fetchAsPinned } from '../shared/pinned-tls.js';
 import { queryChangedAreas } from './changed-areas.js';
-import { readMark, setChangeTracking, setMark } from './configuration.js';
+import { setChangeTracking, setMark } from './configuration.js';
 import { waitForConsolidation } from './consolidation.js';
 import { diskUrl } from './datastore-url.js';
-import { recentEvents } from './events.js';
 import { inspectVm } from './inspect.js';
-import { about, findVm, listVms } from './inventory.js';
+import { about, listVms } from './inventory.js';
 import { explained, type Context } from './operations.js';
-import { powerState, setPower, shutdownGuest } from './power.js';
+import { powerOff, powerOn, powerState, shutdownGuest } from './power.js';
 import { checkPrivileges } from './privileges.js';
 import { createSession } from './session.js';
 import {
@@ -18,48 +17,70 @@ import {
   revertToSnapshot,
   snapshotDisks,
 } from './snapshots.js';
-import type { Vsphere, VsphereOptions } from './types.js';
+import type { VsphereOptions } from './types.js';
+
+/** Every step that surefire does on a vCenter or host, by the name of its function. */
+const STEPS = {
+  about,
+  listVms,
+  inspectVm,
+  checkPrivileges,
+  snapshotDisks,
+  listSnapshots,
+  ensureSnapshot,
+  removeSnapshot,
+  removeSnapshots,
+  waitForConsolidation,
+  revertToSnapshot,
+  setChangeTracking,
+  queryChangedAreas,
+  powerState,
+  shutdownGuest,
+  powerOff,
+  powerOn,
+  setMark,
+};
+
+type Bound<F> = F extends (context: Context, ...args: infer A) => infer R ? (...args: A) => R : never;
+
+/**
+ * One vCenter or ESXi host, for as many callers as like to share it. Logs in at the first call and again, once per
+ * call, when the session has expired.
+ *
+ * Every step may throw the failure types AuthenticationFailed, CertificateChanged, ConnectionFailed, SourceNotFound
+ * (the object is gone), SourceRefused (rights, state or space; another attempt cannot help), SourceBusy (another task
+ * or a lock; another attempt may help) and SourceTaskFailed.
+ */
+export type Vsphere = { [N in keyof typeof STEPS]: Bound<(typeof STEPS)[N]> } & {
+  /** The certificate the server presents; equal to the pin where one is given. VDDK wants its `thumbprintSha1`. */
+  certificate(): ReturnType<typeof fetchAsPinned>;
+  /** Address of the flat file under `/folder` for a base disk `[datastore] dir/name.vmdk`. No I/O. */
+  diskUrl(input: { baseFileName: string; datacenterPath: string }): string;
+  /**
+   * `vmware_soap_session=...`, checked to be alive. Keep it out of argv and logs.
+   * @param input.refused A cookie the server just refused: a new session is made unless somebody has already done so.
+   */
+  sessionCookie(input?: { refused?: string }): Promise<string>;
+  /** Logs out and closes connections. May run twice. */
+  close(): Promise<void>;
+};
 
 /** Prepares access to one vCenter or ESXi host. Connects and logs in at the first call, not here. */
 export function createVsphere(options: VsphereOptions): Vsphere {
   const url = sdkUrl(options.url);
   const session = createSession({ ...options, url });
   const context: Context = { session, pollMs: options.pollMs ?? 1000 };
+  const steps = Object.entries(STEPS).map(([name, step]) => [
+    name,
+    (...args: unknown[]) => (step as (context: Context, ...rest: unknown[]) => unknown)(context, ...args),
+  ]);
   return {
-    about: () => about(context),
-    async certificate() {
-      return (await session.trust()).certificate ?? fetchCertificate(url);
-    },
-    listVms: () => listVms(context),
-    inspectVm: ({ vmMoRef }) => inspectVm(context, vmMoRef),
-    findVm: ({ instanceUuid }) => findVm(context, instanceUuid),
-
-    snapshotDisks: ({ snapshotMoRef }) => snapshotDisks(context, snapshotMoRef),
-    listSnapshots: ({ vmMoRef }) => listSnapshots(context, vmMoRef),
-    ensureSnapshot: (input) => ensureSnapshot(context, input),
-    removeSnapshot: (input) => removeSnapshot(context, input.snapshotMoRef, input),
-    removeSnapshots: (input) => removeSnapshots(context, input),
-    waitForConsolidation: (input) => waitForConsolidation(context, input),
-    revertToSnapshot: (input) => revertToSnapshot(context, input.snapshotMoRef, input),
-
-    setChangeTracking: (input) => setChangeTracking(context, input),
-    queryChangedAreas: (input) => queryChangedAreas(context, input),
-
-    powerState: ({ vmMoRef }) => powerState(context, vmMoRef),
-    shutdownGuest: ({ vmMoRef }) => shutdownGuest(context, vmMoRef),
-    powerOff: (input) => setPower(context, 'poweredOff', input),
-    powerOn: (input) => setPower(context, 'poweredOn', input),
-
-    setMark: (input) => setMark(context, input),
-    readMark: ({ vmMoRef }) => readMark(context, vmMoRef),
-
-    recentEvents: (input) => recentEvents(context, input),
-    checkPrivileges: () => checkPrivileges(context),
-
+    ...Object.fromEntries(steps),
+    certificate: () => fetchAsPinned(url, options.fingerprintSha256),
     diskUrl: ({ baseFileName, datacenterPath }) => diskUrl(url, baseFileName, datacenterPath),
     sessionCookie: (input) => explained('Keeping the session failed.', () => session.cookie(input?.refused)),
     close: () => session.close(),
-  };
+  } as Vsphere;
 }
 
 function sdkUrl(url: string): string {

@@ -1,10 +1,7 @@
-import { readFile } from 'node:fs/promises';
-import { rootCertificates } from 'node:tls';
 import { Agent } from 'undici';
 import { Xapi as XenApi } from 'xen-api';
 import type { ParsedUrl, XenApiOptions } from 'xen-api';
-import { failure } from '../shared/errors.js';
-import { fetchCertificate, pinnedTlsOptions } from '../shared/pinned-tls.js';
+import { pinnedTlsOptions, trustFor } from '../shared/pinned-tls.js';
 import type { PinnedTls } from '../shared/pinned-tls.js';
 import { xapiFailure } from './failures.js';
 import type { PoolHost, XapiOptions, XapiRecord } from './types.js';
@@ -97,7 +94,7 @@ export class Connection {
   async #connect(): Promise<PinnedClient> {
     const { url } = this.#options;
     try {
-      return await this.#connectTo(url, await pinFor(this.#options));
+      return await this.#connectTo(url, await trustFor(this.#options));
     } catch (error) {
       for (const [address, pin] of this.#learned) {
         if ((error as { type?: string }).type !== 'ConnectionFailed') break;
@@ -182,28 +179,4 @@ function newClient(first: PinnedTls, learned: Map<string, PinnedTls>, options: X
     }
   }
   return new Pinned(options);
-}
-
-/**
- * How to recognise a server: by the certificate whose fingerprint a person accepted, else by authorities.
- *
- * @throws CertificateChanged, ConnectionFailed
- */
-export async function pinFor({ url, fingerprintSha256, caFile }: XapiOptions): Promise<PinnedTls> {
-  if (fingerprintSha256 === undefined) {
-    return { ca: caFile === undefined ? rootCertificates.join('\n') : await readFile(caFile, 'utf8') };
-  }
-  const { hostname, port } = new URL(url);
-  const certificate = await fetchCertificate(hostname, Number(port || 443)).catch((error: unknown) => {
-    throw xapiFailure(error, 'connect', url);
-  });
-  const plain = (fingerprint: string) => fingerprint.replaceAll(':', '').toUpperCase();
-  if (plain(certificate.fingerprint256) !== plain(fingerprintSha256)) {
-    throw failure('CertificateChanged', {
-      what: `The certificate of ${url} is not the one that was accepted.`,
-      why: `It has the SHA-256 fingerprint ${certificate.fingerprint256}, accepted was ${fingerprintSha256}.`,
-      next: 'find out why it changed; if that was meant, put the new fingerprint into surefire.yaml.',
-    });
-  }
-  return { ca: certificate.toString(), allowPartialTrustChain: true };
 }

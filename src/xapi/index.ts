@@ -4,7 +4,6 @@
  * (`workflows`), and which bytes are moved (`transfer`); the raw HTTP transfers are in `upload/`.
  */
 export { limitFindings, recommendedMaxima, type TargetLimits } from './limits.js';
-export { pinFor } from './connection.js';
 export { sizeFinding, spaceFindings, type TargetPlan } from './findings.js';
 export { bytesPerSecond } from './metrics.js';
 export { imageFormat, importingName, VHD_LIMIT_BYTES } from './target-vm.js';

@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { generate } from 'selfsigned';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { pinnedTlsOptions, type PinnedTls } from '../../src/shared/pinned-tls.js';
-import { createVsphere, fetchCertificate, trustFor } from '../../src/vsphere/index.js';
+import { fetchCertificate, pinnedTlsOptions, trustFor, type PinnedTls } from '../../src/shared/pinned-tls.js';
+import { createVsphere } from '../../src/vsphere/index.js';
 import { errorOf, plainVm, startTestLab, type TestLab } from './lab.js';
 
 describe('certificate pinning against the lab', () => {
@@ -47,8 +47,10 @@ describe('certificate pinning against the lab', () => {
     expect(error.message).toContain(lab.fingerprintSha256);
   });
 
-  it('gives the pinned certificate for VDDK', async () => {
+  it('gives the pinned certificate for VDDK, and no other', async () => {
     expect((await lab.connect().certificate()).thumbprintSha1).toBe(lab.thumbprintSha1);
+    const other = lab.connect({ fingerprintSha256: `00${lab.fingerprintSha256.slice(2)}` });
+    expect(await errorOf(other.certificate())).toMatchObject({ type: 'CertificateChanged' });
   });
 });
 

@@ -1,14 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import { findSourceProblems, type SourceDisk, type SourceNic, type SourceVm } from '../../src/vsphere/index.js';
 
-const datastore = { name: 'datastore1', moRef: 'datastore-1', type: 'VMFS', freeBytes: 2 ** 40, accessible: true };
+const datastore = { name: 'datastore1', type: 'VMFS', freeBytes: 2 ** 40, accessible: true };
 
 const disk: SourceDisk = {
   deviceKey: 2000,
   label: 'Hard disk 1',
   capacityBytes: 2 ** 30,
   fileName: '[datastore1] web01/web01.vmdk',
-  baseFileName: '[datastore1] web01/web01.vmdk',
   datastore,
   controllerType: 'lsisas',
   controllerBus: 0,
@@ -18,26 +17,19 @@ const disk: SourceDisk = {
   backingType: 'VirtualDiskFlatVer2BackingInfo',
   sharing: 'none',
   encrypted: false,
-  thin: true,
-  backingDepth: 1,
 };
 
 const nic: SourceNic = {
-  deviceKey: 4000,
   label: 'Network adapter 1',
   mac: '00:50:56:00:00:01',
   networkName: 'VM Network',
   type: 'e1000e',
-  connected: true,
 };
 
 const vm: SourceVm = {
-  moRef: 'vm-1',
   name: 'web01',
   instanceUuid: 'i',
-  biosUuid: 'b',
   datacenterPath: 'DC0',
-  folderPath: 'DC0/vm',
   powerState: 'poweredOn',
   connectionState: 'connected',
   isTemplate: false,
@@ -58,14 +50,12 @@ const vm: SourceVm = {
   faultTolerance: false,
   disabledMethods: [],
   passthroughDevices: [],
-  host: { name: 'esx1', moRef: 'host-1', inMaintenance: false },
-  guestIps: [],
+  host: { name: 'esx1', inMaintenance: false },
   tools: { installed: true, running: true, versionStatus: 'guestToolsCurrent' },
   disks: [disk],
   nics: [nic],
-  cdDrives: [],
+  hasCdDrive: false,
   snapshots: [],
-  annotation: '',
 };
 
 const idsOf = (changes: Partial<SourceVm>) =>

@@ -1,7 +1,7 @@
 import https from 'node:https';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { pinnedTlsOptions } from '../../src/shared/pinned-tls.js';
-import { findSourceProblems, trustFor, type Vsphere } from '../../src/vsphere/index.js';
+import { pinnedTlsOptions, trustFor } from '../../src/shared/pinned-tls.js';
+import { findSourceProblems, type Vsphere } from '../../src/vsphere/index.js';
 import { moRefOf, plainVm, startTestLab, type TestLab } from './lab.js';
 
 describe('inventory', () => {
@@ -18,9 +18,7 @@ describe('inventory', () => {
           cpus: 2,
           memoryMiB: 1024,
           datastore: 'my files',
-          hostName: 'web01.example',
-          annotation: 'the shop',
-          nics: [{ type: 'e1000', mac: '00:50:56:00:00:0A', ips: ['192.0.2.5', 'fe80::1'] }],
+          nics: [{ type: 'e1000', mac: '00:50:56:00:00:0A' }],
           cdroms: [{}],
           disks: [
             { capacityBytes: 2 << 20, controller: 'nvme' },
@@ -77,15 +75,12 @@ describe('inventory', () => {
       isWindows: false,
       hardwareVersion: 19,
       changeTrackingSupported: true,
-      annotation: 'the shop',
-      guestHostName: 'web01.example',
-      guestIps: ['192.0.2.5'],
       tools: { installed: true, running: true },
       nics: [{ mac: '00:50:56:00:00:0a', type: 'e1000', networkName: 'VM Network' }],
       snapshots: [],
     });
     expect(vm.disks).toMatchObject([
-      { label: 'Hard disk 2', controllerType: 'ide', capacityBytes: (3 << 20) + 512, kind: 'flat', backingDepth: 1 },
+      { label: 'Hard disk 2', controllerType: 'ide', capacityBytes: (3 << 20) + 512, kind: 'flat' },
       { label: 'Hard disk 1', controllerType: 'nvme', datastore: { name: 'my files', type: 'NFS', accessible: true } },
     ]);
     expect(Date.parse(vm.bootTime ?? '')).toBeLessThanOrEqual(Date.now());
@@ -96,10 +91,8 @@ describe('inventory', () => {
   });
 
   it('[S19] sees the empty CD drive', async () => {
-    const [drive, ...more] = (await inspect('web01')).cdDrives;
-    expect(more).toEqual([]);
-    expect(drive).toMatchObject({ deviceKey: expect.any(Number) as number });
-    expect(drive).not.toHaveProperty('fileName');
+    expect((await inspect('web01')).hasCdDrive).toBe(true);
+    expect((await inspect('plain')).hasCdDrive).toBe(false);
   });
 
   it('[S81] sees that Tools are gone', async () => {
@@ -115,12 +108,6 @@ describe('inventory', () => {
     expect(await problems('secret')).toEqual(['V19 error', 'D7 error']);
     expect(await problems('cluster')).toEqual(['D5 error']);
     expect(await problems('windows')).toEqual(['V22 warning', 'V23 warning']);
-  });
-
-  it('finds a VM by its instance uuid', async () => {
-    const [vm] = await vsphere.listVms();
-    expect(await vsphere.findVm({ instanceUuid: vm?.instanceUuid ?? '' })).toEqual({ vmMoRef: vm?.moRef });
-    expect(await vsphere.findVm({ instanceUuid: '00000000-0000-4000-8000-000000000000' })).toBeNull();
   });
 
   it("gives the address of a frozen base disk, readable with the session's cookie and nothing else", async () => {

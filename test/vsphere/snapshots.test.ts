@@ -28,7 +28,7 @@ describe('snapshots', () => {
     const progress: TaskProgress[] = [];
     const made = await vsphere.ensureSnapshot({ vmMoRef, ...start, onProgress: (p) => progress.push(p) });
     expect(made).toMatchObject({ adopted: false, snapshotMoRef: expect.stringMatching(/^snapshot-/) as string });
-    expect(progress.at(-1)).toMatchObject({ operation: 'CreateSnapshot_Task', state: 'success' });
+    expect(progress.at(-1)).toMatchObject({ state: 'success' });
     const [snapshot] = await vsphere.listSnapshots({ vmMoRef });
     expect(snapshot).toMatchObject({
       moRef: made.snapshotMoRef,
@@ -114,7 +114,7 @@ describe('snapshots', () => {
     await vsphere.waitForConsolidation({ vmMoRef });
     const vm = await vsphere.inspectVm({ vmMoRef });
     expect(vm).toMatchObject({ consolidationNeeded: false, snapshots: [] });
-    expect(vm.disks.map(({ backingDepth }) => backingDepth)).toEqual([1, 1]);
+    expect(vm.disks.filter(({ fileName }) => /-\d{6}\.vmdk$/.test(fileName))).toEqual([]);
   });
 
   it('waits until whoever holds the disks lets go, then consolidates', async () => {

@@ -27,14 +27,9 @@ let pool: TestPool;
 let ca: string;
 beforeAll(async () => {
   pool = await TestPool.start();
-  ca = (await certificateOf(pool.server.address.url)).toString();
+  ca = (await fetchCertificate(pool.server.address.url)).pem;
 });
 afterAll(() => pool.stop());
-
-async function certificateOf(url: string) {
-  const { hostname, port } = new URL(url);
-  return fetchCertificate(hostname, Number(port));
-}
 
 const askPool =
   (task: string): AskTask =>
@@ -170,7 +165,7 @@ describe('openSegmentPut', () => {
 
   it('follows the redirect to the host that sees the storage, with the certificate of that host', async () => {
     const { url, slaveUrl } = pool.server.address;
-    const slave = { url: slaveUrl, tls: { ca: (await certificateOf(slaveUrl)).toString() } };
+    const slave = { url: slaveUrl, tls: { ca: (await fetchCertificate(slaveUrl)).pem } };
     const vdi = await pool.createVdi(8 * MiB, { SR: await pool.named('SR', 'Local thick') });
     const asked: string[] = [];
     const tlsForHost = async (address: string) => (asked.push(address), { ca });

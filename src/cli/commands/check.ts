@@ -2,7 +2,7 @@ import type { Deps } from '../../activities/deps.js';
 import type { Config } from '../../config.js';
 import { hasErrors, type Finding } from '../../shared/findings.js';
 import { failureMessageOf, type Transport } from '../../shared/index.js';
-import type { PresentedCertificate } from '../../vsphere/index.js';
+import { fetchCertificate, sameFingerprint, trustFor } from '../../shared/pinned-tls.js';
 import type { Context } from '../context.js';
 import { EXIT } from '../exit-codes.js';
 import { planMigration } from './migrate.js';
@@ -77,11 +77,10 @@ async function checkCertificate(config: Config, kind: 'vcenters' | 'pools', name
   const endpoint = config[kind][name]!;
   const subject = `${kind === 'pools' ? 'Pool' : 'vCenter'} ${name}`;
   return attempt([], subject, async () => {
-    const { fetchCertificate, trustFor } = await import('../../vsphere/index.js');
     const presented = await fetchCertificate(endpoint.url);
     const seen = `presents ${presented.fingerprintSha256} (${presented.subject}, ${presented.selfSigned ? 'self-signed' : `by ${presented.issuer}`}, until ${presented.validTo})`;
     const { fingerprintSha256: pin, caFile } = endpoint;
-    if (pin !== undefined && sameFingerprint(pin, presented))
+    if (pin !== undefined && sameFingerprint(pin, presented.fingerprintSha256))
       return [info('certificate', subject, `${seen}; that is the pinned one.`)];
     if (pin === undefined && (caFile !== undefined || !presented.selfSigned)) {
       await trustFor({ url: endpoint.url, ...(caFile === undefined ? {} : { caFile }) });
@@ -98,11 +97,6 @@ async function checkCertificate(config: Config, kind: 'vcenters' | 'pools', name
       },
     ];
   });
-}
-
-function sameFingerprint(pin: string, { fingerprintSha256 }: PresentedCertificate): boolean {
-  const bare = (text: string) => text.replaceAll(':', '').toLowerCase();
-  return bare(pin) === bare(fingerprintSha256);
 }
 
 async function checkTransports(config: Config): Promise<Finding[]> {
