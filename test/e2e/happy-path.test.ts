@@ -100,6 +100,13 @@ describe('source', () => {
     ]);
   });
 
+  it('[S87] is without Tools in "vm without tools": the evidence was recorded before it was taken', () => {
+    const line = (start: string) => live.report.record.findIndex(({ text }) => text.startsWith(start));
+    const evidence = line('Evidence: Tools are gone, and the guest booted since');
+    expect(live.report.record[evidence]?.evidence).toMatchObject({ toolsInstalled: false });
+    expect(evidence).toBeLessThan(line('Snapshot "vm without tools" was taken'));
+  });
+
   it('[S75] has seen nothing but snapshots and its tracking flag when the cutover is approved', () => {
     const reads = ['QueryChangedDiskAreas'];
     const done = live.calls.untilApproval.map(({ method }) => method).filter((method) => !reads.includes(method));
