@@ -1,6 +1,6 @@
 import { failure, type FailureType } from '../shared/errors.js';
 
-export interface NbdkitReason {
+interface NbdkitReason {
   type: FailureType;
   /** The line that decided it, or the last one. */
   line: string;
@@ -57,7 +57,7 @@ const RULES: readonly { pattern: RegExp; type: FailureType; next: string }[] = [
 ];
 
 /** Turns what nbdkit printed into a failure type; undefined when no line says anything known. */
-export function classifyNbdkitFailure(stderr: string): NbdkitReason | undefined {
+function classifyNbdkitFailure(stderr: string): NbdkitReason | undefined {
   const lines = stderr.split('\n').filter((line) => line.trim() !== '');
   for (const rule of RULES) {
     const line = lines.findLast((candidate) => rule.pattern.test(candidate));

@@ -6,13 +6,11 @@
  *   NbdClient: read, mapExtents, close
  *   new DiskOpener(() => openVddk(...), {subject}).connect()   the same again and again, with a new nbdkit when it is needed
  */
-export { classifyNbdkitFailure, nbdkitFailure } from './classify.js';
 export { connectDisk } from './connect-disk.js';
 export { DiskOpener } from './disk-opener.js';
 export { sweepLeftovers } from './leftovers.js';
 export { NbdClient } from './nbd-client.js';
 export { openHttps } from './open-https.js';
 export { openVddk } from './open-vddk.js';
-export { pluginVersion } from './plugin-version.js';
 export { startNbdkit } from './start-nbdkit.js';
 export type * from './types.js';

@@ -10,22 +10,24 @@ const FLAG_HOLE = 1;
 const FLAG_ZERO = 2;
 
 export interface MappedDisk {
+  readonly sizeBytes: number;
   readonly hasMap: boolean;
   blockStatus(offset: number, length: number): Promise<number[]>;
 }
 
-/** Streams the map of `[from, to)`: 16 windows of 1 GiB in flight, nothing kept but the run being merged. */
-export async function* mapExtents(disk: MappedDisk, from: number, to: number): AsyncGenerator<MapExtent> {
-  if (from >= to) return;
+/** Streams the map of a disk: 16 windows of 1 GiB in flight, nothing kept but the run being merged. */
+export async function* mapExtents(disk: MappedDisk): AsyncGenerator<MapExtent> {
+  const { sizeBytes } = disk;
+  if (sizeBytes === 0) return;
   if (!disk.hasMap) {
-    yield { offset: from, length: to - from, kind: 'data' };
+    yield { offset: 0, length: sizeBytes, kind: 'data' };
     return;
   }
   const ahead: Promise<number[]>[] = [];
-  let asked = from;
+  let asked = 0;
   const ask = () => {
-    while (ahead.length < WINDOWS_AHEAD && asked < to) {
-      const length = Math.min(WINDOW_BYTES - (asked % WINDOW_BYTES), to - asked);
+    while (ahead.length < WINDOWS_AHEAD && asked < sizeBytes) {
+      const length = Math.min(WINDOW_BYTES, sizeBytes - asked);
       const window = wholeWindow(disk, asked, length);
       // It is awaited later; until then a failure must not count as unhandled.
       window.catch(() => undefined);
@@ -34,7 +36,7 @@ export async function* mapExtents(disk: MappedDisk, from: number, to: number): A
     }
   };
   let run: MapExtent | undefined;
-  let at = from;
+  let at = 0;
   ask();
   for (let window = ahead.shift(); window !== undefined; window = ahead.shift()) {
     const pairs = await window;

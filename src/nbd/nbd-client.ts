@@ -43,9 +43,9 @@ export class NbdClient implements BlockReader {
     return this.#connection.request(CMD_BLOCK_STATUS, offset, length);
   }
 
-  /** The map from `from` up to, not including, `to`: in order, without gaps, equal neighbours merged. */
-  mapExtents(from = 0, to = this.sizeBytes): AsyncIterable<MapExtent> {
-    return mapExtents(this, from, to);
+  /** The map of the whole disk: in order, without gaps, equal neighbours merged. */
+  mapExtents(): AsyncIterable<MapExtent> {
+    return mapExtents(this);
   }
 
   /** True once a request has failed or the connection broke; closing it ourselves does not count. */

@@ -6,7 +6,7 @@ import type { NbdClientOptions } from './types.js';
 
 const REQUEST_MAGIC = 0x25609513;
 export const CMD_READ = 0;
-export const CMD_DISCONNECT = 2;
+const CMD_DISCONNECT = 2;
 export const CMD_BLOCK_STATUS = 7;
 /**
  * One NBD connection after negotiation: requests out, replies in, in any order.
@@ -61,14 +61,14 @@ export class NbdConnection {
   }
 
   /** Negotiates; `connectMs` covers a vSphere login and the opening of the disk. */
-  async open({ exportName = '', timeouts, signal }: NbdClientOptions): Promise<NbdExport> {
+  async open({ timeouts, signal }: NbdClientOptions): Promise<NbdExport> {
     const connectMs = timeouts?.connectMs ?? 120_000;
     const timer = setTimeout(() => this.lose(`no answer to the NBD handshake in ${connectMs} ms`), connectMs);
     const onAbort = () => this.lose('aborted');
     signal?.addEventListener('abort', onAbort, { once: true });
     try {
       signal?.throwIfAborted();
-      const disk = await negotiate(this.#socket, (length) => this.#take(length), exportName);
+      const disk = await negotiate(this.#socket, (length) => this.#take(length));
       this.#early = undefined;
       const every = Math.min(5_000, Math.ceil(this.#requestMs / 4));
       this.#watch = setInterval(() => this.#checkProgress(), every).unref();

@@ -32,11 +32,7 @@ export class NbdRefused extends Error {
  * @param take Gives exactly that many next bytes, or rejects when the connection ends.
  * Source: the NBD protocol document, "Handshake".
  */
-export async function negotiate(
-  socket: Socket,
-  take: (length: number) => Promise<Buffer>,
-  exportName: string,
-): Promise<NbdExport> {
+export async function negotiate(socket: Socket, take: (length: number) => Promise<Buffer>): Promise<NbdExport> {
   const greeting = await take(18);
   const flags = greeting.readUInt16BE(16);
   if (greeting.toString('latin1', 0, 16) !== 'NBDMAGICIHAVEOPT' || (flags & 1) === 0) {
@@ -63,7 +59,8 @@ export async function negotiate(
   };
 
   await option(OPT_STRUCTURED_REPLY, Buffer.alloc(0));
-  const name = withLength(exportName);
+  // The default export: nbdkit serves one disk.
+  const name = withLength('');
   const contexts = await option(OPT_SET_META_CONTEXT, Buffer.concat([name, u32(1), withLength('base:allocation')]));
   const info = await option(OPT_GO, Buffer.concat([name, Buffer.alloc(2)]));
   const size = info.find(({ type, body }) => type === REP_INFO && body.readUInt16BE(0) === 0);

@@ -11,10 +11,10 @@ import type { DiskSource, HttpsOptions } from './types.js';
  * nbdkit 1.32 has one request in flight per connection, so reads should be 2 MiB (R34).
  */
 export async function openHttps(options: HttpsOptions): Promise<DiskSource> {
-  const { nbdkitCommand = 'nbdkit', socketDir = tmpdir(), url } = options;
+  const { nbdkitCommand = 'nbdkit', url } = options;
   const target = new URL(url);
   const version = await pluginVersion(nbdkitCommand, ['curl']);
-  const folder = await mkdtemp(join(socketDir, 'web-'));
+  const folder = await mkdtemp(join(tmpdir(), 'web-'));
   const forwarderPath = join(folder, 's');
   let stderr: ((line: string) => void) | undefined;
   try {

@@ -24,9 +24,9 @@ export async function openVddk(options: VddkOptions): Promise<DiskSource> {
       `vm=moref=${options.vmMoRef}`,
       `snapshot=${options.snapshotMoRef}`,
       `file=${fileName}`,
-      `transports=${options.transports ?? 'nbdssl:nbd'}`,
+      // Without a list VDDK 8 crashes in containers.
+      'transports=nbdssl:nbd',
       ...(options.compression === undefined ? [] : [`compression=${options.compression}`]),
-      ...(options.singleLink === true ? ['single-link=true'] : []),
     ],
     secretPassword: options.password,
     subject: fileName,

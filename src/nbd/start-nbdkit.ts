@@ -41,9 +41,9 @@ export interface RunningNbdkit {
  * @throws NbdkitExited, VddkUnavailable or what its stderr says, when it ends before it is ready.
  */
 export async function startNbdkit(options: StartOptions): Promise<RunningNbdkit> {
-  const { nbdkitCommand = 'nbdkit', runDir, socketDir = tmpdir(), secretPassword, signal, subject } = options;
+  const { nbdkitCommand = 'nbdkit', runDir, secretPassword, signal, subject } = options;
   signal?.throwIfAborted();
-  const folder = await mkdtemp(join(socketDir, 'nbd-'));
+  const folder = await mkdtemp(join(tmpdir(), 'nbd-'));
   const socketPath = join(folder, 's');
   const pidFile = join(folder, 'pid');
   const args = [

@@ -40,8 +40,6 @@ export interface NbdkitSettings {
   nbdkitCommand?: string;
   /** Folder of this host's run records, for `sweepLeftovers`. Made if missing, 0700. */
   runDir: string;
-  /** Where the socket folders are made. Keep it short: a socket path has at most 107 bytes. Default: the system's. */
-  socketDir?: string;
   /** Added to the small explicit environment. */
   env?: Record<string, string>;
   /** nbdkit's `--threads`. Default 16. */
@@ -67,11 +65,8 @@ export interface VddkOptions extends NbdkitSettings {
   snapshotMoRef: string;
   /** `[datastore] dir/disk.vmdk`, the name that the disk has in the snapshot. */
   fileName: string;
-  /** Show this link of the chain without its parents. */
-  singleLink?: boolean;
-  compression?: 'none' | 'zlib' | 'fastlz' | 'skipz';
-  /** Default `nbdssl:nbd`; without a list VDDK 8 crashes in containers. */
-  transports?: string;
+  /** Between us and the ESXi host; VDDK 6.5 and later. */
+  compression?: 'fastlz';
 }
 
 export interface HttpsOptions extends NbdkitSettings {
@@ -89,13 +84,12 @@ export interface HttpsOptions extends NbdkitSettings {
 export interface MapExtent {
   offset: number;
   length: number;
-  /** `zero` reads as zeroes. `absent` is not in this link (`single-link`): its content is unknown, never zero. */
+  /** `zero` reads as zeroes. `absent` is not in this link of the chain: its content is unknown, never zero. */
   kind: 'data' | 'zero' | 'absent';
 }
 
 export interface NbdClientOptions {
   socketPath: string;
-  exportName?: string;
   /** The disk as people know it, for error texts. */
   subject?: string;
   timeouts?: {

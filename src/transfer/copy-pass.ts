@@ -5,7 +5,7 @@ import { nextSegment, type Segment } from './plan.js';
 import { makePool, pump } from './pump.js';
 import { RateMeter } from './rate-meter.js';
 import { ReconnectingReader } from './reconnecting-reader.js';
-import type { Checkpoint, CopyPassOptions, CopyPassResult, TransferCounters } from './types.js';
+import type { Checkpoint, CopyPassOptions, CopyPassResult } from './types.js';
 
 const DEFAULT_SEGMENT_BYTES = 4 * 1024 ** 3;
 const DEFAULT_SEGMENT_SECONDS = 300;
@@ -84,7 +84,7 @@ async function copySegment(options: CopyPassOptions, before: Checkpoint, run: Ru
       onChunk: (read, sent) => {
         bytesRead += read;
         bytesSent += sent;
-        run.progress.add(read, sent, run.index);
+        run.progress.add(read);
       },
     });
     await writer.finish();
@@ -110,7 +110,7 @@ async function copySegment(options: CopyPassOptions, before: Checkpoint, run: Ru
     segments: before.segments + 1,
   };
   await checkpoints.save(after);
-  run.progress.tell(run.index);
+  run.progress.tell();
   if (pumped.stoppedBy !== undefined) throw pumped.stoppedBy.reason;
   return after;
 }
@@ -128,26 +128,22 @@ async function openLargeEnough({ openReader, plan }: CopyPassOptions) {
 class Progress {
   readonly #options: CopyPassOptions;
   readonly #meter: RateMeter;
-  readonly #counters: TransferCounters;
+  #bytesDone: number;
 
   constructor(options: CopyPassOptions, done: number) {
     this.#options = options;
     this.#meter = new RateMeter(done);
-    const bytesTotal = options.plan.plannedBytes;
-    this.#counters = { bytesDone: done, bytesTotal, bytesRead: 0, bytesSent: 0, bytesPerSecond: 0, segment: 0 };
+    this.#bytesDone = done;
   }
 
-  add(read: number, sent: number, segment: number): void {
-    this.#counters.bytesDone += read;
-    this.#counters.bytesRead += read;
-    this.#counters.bytesSent += sent;
-    if (this.#meter.isDue()) this.tell(segment);
+  add(read: number): void {
+    this.#bytesDone += read;
+    if (this.#meter.isDue()) this.tell();
   }
 
-  tell(segment: number): void {
-    const counters = this.#counters;
-    counters.segment = segment;
-    counters.bytesPerSecond = this.#meter.rate(counters.bytesDone);
-    this.#options.onProgress?.({ ...counters });
+  tell(): void {
+    const bytesDone = this.#bytesDone;
+    const bytesTotal = this.#options.plan.plannedBytes;
+    this.#options.onProgress?.({ bytesDone, bytesTotal, bytesPerSecond: this.#meter.rate(bytesDone) });
   }
 }

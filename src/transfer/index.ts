@@ -4,10 +4,10 @@
  *
  *   planFromAreas / planFromMap / planWholeDisk -> Plan
  *   copyPass(options)    -> CopyPassResult; resumes from the checkpoint store
- *   verifyBase(options), verifyDelta(options), verifyPlanned(options) -> VerifyResult, or VerificationMismatch
+ *   verifyBase(options), verifyDelta(options) -> VerifyResult, or VerificationMismatch
  */
 export * from './types.js';
 export { createHasher } from './blake3.js';
 export { copyPass } from './copy-pass.js';
 export { planFromAreas, planFromMap, planWholeDisk } from './plan.js';
-export { verifyBase, verifyDelta, verifyPlanned } from './verify.js';
+export { verifyBase, verifyDelta } from './verify.js';

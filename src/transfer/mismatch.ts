@@ -28,10 +28,8 @@ export function firstDifference(a: Buffer, b: Buffer): number {
 /**
  * The digests differ: finds where, by reading the source again beside the target, while its snapshot lives. `length` counts
  * from the first differing byte to the end of the last differing piece of the same chunk.
- *
- * @param plannedOnly The read-back holds nothing but the planned bytes.
  */
-export async function locateAgainstSource(options: VerifyOptions, plannedOnly: boolean): Promise<Error> {
+export async function locateAgainstSource(options: VerifyOptions): Promise<Error> {
   const { plan, readBack, openReader } = options;
   const first = plan.ranges[0]?.offset ?? 0;
   const last = plan.ranges.at(-1);
@@ -40,11 +38,10 @@ export async function locateAgainstSource(options: VerifyOptions, plannedOnly: b
     return mismatch(first, end - first, 'or a later one in the copied ranges has another digest');
   const reader = await openReader();
   const target = new ByteStream(readBack());
-  const at = (position: number, offset: number) => (plannedOnly ? position : offset);
   try {
     for await (const { chunk, payload } of chunkReads(reader, plan)) {
-      while (target.position < at(chunk.position, chunk.offset)) {
-        if ((await target.take(at(chunk.position, chunk.offset) - target.position)) === undefined) break;
+      while (target.position < chunk.offset) {
+        if ((await target.take(chunk.offset - target.position)) === undefined) break;
       }
       let from: number | undefined;
       let to = 0;

@@ -63,17 +63,11 @@ export interface CheckpointStore {
 }
 
 export interface TransferCounters {
-  /** Planned bytes handled so far, earlier runs included. */
+  /** Of a copy the planned bytes handled so far, earlier runs included; of a verification the bytes read back. */
   bytesDone: number;
   bytesTotal: number;
-  /** Of this run. */
-  bytesRead: number;
-  /** Payload put on the wire in this run; less than `bytesRead` by the zeroes not sent. */
-  bytesSent: number;
-  /** Of planned bytes, over the last seconds. */
+  /** Over the last seconds. */
   bytesPerSecond: number;
-  /** Number of the current segment within this run, from 0. */
-  segment: number;
 }
 
 export interface CopyPassOptions {
@@ -139,8 +133,8 @@ export interface VerifyOptions {
   /** Opens the source again, while its snapshot lives, to locate a mismatch. */
   openReader?: () => Promise<BlockReader>;
   signal?: AbortSignal;
-  /** Bytes read back so far; called at most twice a second. */
-  onProgress?: (progress: { bytesDone: number; bytesTotal: number; bytesPerSecond: number }) => void;
+  /** Called at most twice a second. */
+  onProgress?: (progress: TransferCounters) => void;
 }
 
 export interface VerifyDeltaOptions extends VerifyOptions {
@@ -151,5 +145,4 @@ export interface VerifyDeltaOptions extends VerifyOptions {
 export interface VerifyResult {
   bytesChecked: number;
   seconds: number;
-  chainDigest: string;
 }

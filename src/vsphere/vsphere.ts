@@ -1,3 +1,4 @@
+import { bindSteps, type BoundSteps } from '../shared/bound-steps.js';
 import { fetchAsPinned } from '../shared/pinned-tls.js';
 import { queryChangedAreas } from './changed-areas.js';
 import { setChangeTracking, setMark } from './configuration.js';
@@ -41,8 +42,6 @@ const STEPS = {
   setMark,
 };
 
-type Bound<F> = F extends (context: Context, ...args: infer A) => infer R ? (...args: A) => R : never;
-
 /**
  * One vCenter or ESXi host, for as many callers as like to share it. Logs in at the first call and again, once per
  * call, when the session has expired.
@@ -51,7 +50,7 @@ type Bound<F> = F extends (context: Context, ...args: infer A) => infer R ? (...
  * (the object is gone), SourceRefused (rights, state or space; another attempt cannot help), SourceBusy (another task
  * or a lock; another attempt may help) and SourceTaskFailed.
  */
-export type Vsphere = { [N in keyof typeof STEPS]: Bound<(typeof STEPS)[N]> } & {
+export type Vsphere = BoundSteps<Context, typeof STEPS> & {
   /** The certificate the server presents; equal to the pin where one is given. VDDK wants its `thumbprintSha1`. */
   certificate(): ReturnType<typeof fetchAsPinned>;
   /** Address of the flat file under `/folder` for a base disk `[datastore] dir/name.vmdk`. No I/O. */
@@ -70,17 +69,13 @@ export function createVsphere(options: VsphereOptions): Vsphere {
   const url = sdkUrl(options.url);
   const session = createSession({ ...options, url });
   const context: Context = { session, pollMs: options.pollMs ?? 1000 };
-  const steps = Object.entries(STEPS).map(([name, step]) => [
-    name,
-    (...args: unknown[]) => (step as (context: Context, ...rest: unknown[]) => unknown)(context, ...args),
-  ]);
   return {
-    ...Object.fromEntries(steps),
+    ...bindSteps(context, STEPS),
     certificate: () => fetchAsPinned(url, options.fingerprintSha256),
     diskUrl: ({ baseFileName, datacenterPath }) => diskUrl(url, baseFileName, datacenterPath),
     sessionCookie: (input) => explained('Keeping the session failed.', () => session.cookie(input?.refused)),
     close: () => session.close(),
-  } as Vsphere;
+  };
 }
 
 function sdkUrl(url: string): string {

@@ -84,3 +84,13 @@ export const NULL_REF = 'OpaqueRef:NULL';
 
 /** True when the error says that the object is gone: what was to be removed is removed. */
 export const isGone = (error: unknown): boolean => ['HANDLE_INVALID', 'UUID_INVALID'].includes(xapiCode(error) ?? '');
+
+/** Runs an action on an object that may be gone, now or before it is through; then the answer is `otherwise`. */
+export async function unlessGone<T>(action: () => Promise<T>, otherwise: T): Promise<T> {
+  try {
+    return await action();
+  } catch (error) {
+    if (isGone(error)) return otherwise;
+    throw error;
+  }
+}

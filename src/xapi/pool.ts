@@ -20,19 +20,9 @@ export async function about(xapi: Connection): Promise<PoolFacts> {
   const master = hosts.find(([ref]) => ref === pool[1]['master'])?.[1];
   const version = (master?.['software_version'] ?? {}) as Record<string, string>;
   return {
-    poolUuid: pool[1].uuid,
     poolName: String(pool[1]['name_label']),
     productVersion: `${version['product_brand'] ?? ''} ${version['product_version'] ?? ''}`.trim(),
-    xapiVersion: version['xapi_build'] ?? version['xapi'] ?? '',
-    hosts: await Promise.all(
-      hosts.map(async ([, host]) => ({
-        uuid: host.uuid,
-        name: String(host['name_label']),
-        address: String(host['address']),
-        enabled: host['enabled'] === true,
-        up: await isUp(xapi, host),
-      })),
-    ),
+    hostAddresses: hosts.map(([, host]) => String(host['address'])),
   };
 }
 

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { failure } from '../shared/errors.js';
 import type { Connection } from './connection.js';
 import { xapiCode } from './failures.js';
-import { allRecords, belongsTo, isGone, isOriginal, isTestCopy, KEYS, recordOf } from './marks.js';
+import { allRecords, belongsTo, isOriginal, isTestCopy, KEYS, recordOf, refOf, unlessGone } from './marks.js';
 import type { OwnedObject, XapiRecord } from './types.js';
 import { awaitNoAttachment, controlDomainVbds } from './writers.js';
 
@@ -12,7 +12,7 @@ const IN_USE_DELAY_MS = 1_500;
 
 /** Destroys a disk; gone already is success. What an import left attached is waited for, then detached. */
 export async function destroyVdi(xapi: Connection, vdiUuid: string): Promise<void> {
-  try {
+  await unlessGone(async () => {
     await awaitNoAttachment(xapi, vdiUuid);
     const [ref] = await recordOf(xapi, 'VDI', vdiUuid);
     for (let left = IN_USE_TRIES; ; left--) {
@@ -23,9 +23,7 @@ export async function destroyVdi(xapi: Connection, vdiUuid: string): Promise<voi
         await delay(IN_USE_DELAY_MS);
       }
     }
-  } catch (error) {
-    if (!isGone(error)) throw error;
-  }
+  }, undefined);
 }
 
 /**
@@ -35,13 +33,8 @@ export async function destroyVdi(xapi: Connection, vdiUuid: string): Promise<voi
  * @throws TargetRefused when the object is not this migration's.
  */
 export async function destroyVm(xapi: Connection, vmUuid: string, migrationId: string): Promise<void> {
-  let found: [string, XapiRecord];
-  try {
-    found = await recordOf(xapi, 'VM', vmUuid);
-  } catch (error) {
-    if (isGone(error)) return;
-    throw error;
-  }
+  const found = await unlessGone(() => recordOf(xapi, 'VM', vmUuid), undefined);
+  if (!found) return;
   const [ref, vm] = found;
   if (!belongsTo(vm, migrationId)) {
     throw failure('TargetRefused', {
@@ -53,9 +46,7 @@ export async function destroyVm(xapi: Connection, vmUuid: string, migrationId: s
   for (const { vdiUuid, marks } of await disksOf(xapi, vm)) {
     if (marks[KEYS.migration] === migrationId) await destroyVdi(xapi, vdiUuid);
   }
-  await xapi.call('VM.destroy', ref).catch((error: unknown) => {
-    if (!isGone(error)) throw error;
-  });
+  await unlessGone(() => xapi.call('VM.destroy', ref), undefined);
 }
 
 /** The disks behind a VM's or snapshot's VBDs, without CD drives. */
@@ -75,13 +66,10 @@ export async function disksOf(
 
 /** Uuids of the disks of a VM or snapshot; none when it is gone. */
 export async function diskUuidsOf(xapi: Connection, vmUuid: string): Promise<string[]> {
-  try {
+  return unlessGone(async () => {
     const [, vm] = await recordOf(xapi, 'VM', vmUuid);
     return (await disksOf(xapi, vm)).map(({ vdiUuid }) => vdiUuid);
-  } catch (error) {
-    if (isGone(error)) return [];
-    throw error;
-  }
+  }, []);
 }
 
 /** Stops a VM at once; one that has just stopped by itself is fine. */
@@ -103,12 +91,8 @@ export async function listOwned(xapi: Connection, migrationId: string): Promise<
     });
   }
   owned.sort((a, b) => Number(a.kind === 'VM') - Number(b.kind === 'VM'));
-  for (const [type, kind] of [
-    ['VDI', 'VDI'],
-    ['network', 'network'],
-    ['task', 'task'],
-  ] as const) {
-    for (const [, record] of await allRecords(xapi, type)) {
+  for (const kind of ['VDI', 'network', 'task'] as const) {
+    for (const [, record] of await allRecords(xapi, kind)) {
       // Base copies below a chain are the storage driver's own; it coalesces them.
       if (record['managed'] === false || !belongsTo(record, migrationId)) continue;
       if (kind === 'task' && record['status'] !== 'pending') continue;
@@ -139,20 +123,12 @@ export async function destroyOwned(xapi: Connection, migrationId: string): Promi
 
 /** True when a VM other than a control domain has the disk. */
 async function hasVm(xapi: Connection, vdiUuid: string): Promise<boolean> {
-  try {
+  return unlessGone(async () => {
     const [, vdi] = await recordOf(xapi, 'VDI', vdiUuid);
     return (vdi['VBDs'] as string[]).length > (await controlDomainVbds(xapi, vdiUuid)).length;
-  } catch (error) {
-    if (isGone(error)) return false;
-    throw error;
-  }
+  }, false);
 }
 
 export async function destroyNetwork(xapi: Connection, uuid: string): Promise<void> {
-  try {
-    const [ref] = await recordOf(xapi, 'network', uuid);
-    await xapi.call('network.destroy', ref);
-  } catch (error) {
-    if (!isGone(error)) throw error;
-  }
+  await unlessGone(async () => xapi.call('network.destroy', await refOf(xapi, 'network', uuid)), undefined);
 }

@@ -1,8 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { failure } from '../shared/errors.js';
 import type { Connection } from './connection.js';
-import { isGone } from './marks.js';
-import { KEYS, recordOf } from './marks.js';
+import { isGone, KEYS, recordOf, unlessGone } from './marks.js';
 import { isUp } from './pool.js';
 import type { PoolHost, TaskOutcome, VdiAccess, XapiRecord } from './types.js';
 
@@ -90,11 +89,9 @@ export async function setTaskProgress(xapi: Connection, taskRef: string, fractio
 
 /** Forgets a task. XAPI keeps one that is pending until it ends, which after a refused PUT is never: it is ended first. */
 export async function destroyTask(xapi: Connection, taskRef: string): Promise<void> {
-  try {
+  await unlessGone(async () => {
     const status = await xapi.call<string>('task.get_status', taskRef);
     if (status === 'pending') await xapi.call('task.set_status', taskRef, 'cancelled');
     await xapi.call('task.destroy', taskRef);
-  } catch (error) {
-    if (!isGone(error)) throw error;
-  }
+  }, undefined);
 }

@@ -15,11 +15,9 @@ export interface XapiOptions {
 export type XapiRecord = Record<string, unknown> & { uuid: string; other_config: Record<string, string> };
 
 export interface PoolFacts {
-  poolUuid: string;
   poolName: string;
   productVersion: string;
-  xapiVersion: string;
-  hosts: { uuid: string; name: string; address: string; enabled: boolean; up: boolean }[];
+  hostAddresses: string[];
 }
 
 export interface SrFacts {

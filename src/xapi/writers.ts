@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { failure } from '../shared/errors.js';
 import type { Connection } from './connection.js';
-import { addKey, isGone, KEYS, recordOf, setKey } from './marks.js';
+import { addKey, isGone, KEYS, recordOf, setKey, unlessGone } from './marks.js';
 import { xapiCode } from './failures.js';
 
 /** How long an attachment of the last PUT may hang on before it counts as an older attempt's (R17). */
@@ -82,12 +82,9 @@ export async function controlDomainVbds(xapi: Connection, vdiUuid: string): Prom
   const [, vdi] = await recordOf(xapi, 'VDI', vdiUuid);
   const found: string[] = [];
   for (const vbd of vdi['VBDs'] as string[]) {
-    try {
-      const vm = await xapi.call<string>('VBD.get_VM', vbd);
-      if (await xapi.call<boolean>('VM.get_is_control_domain', vm)) found.push(vbd);
-    } catch (error) {
-      if (!isGone(error)) throw error;
-    }
+    const isTheirs = async () =>
+      xapi.call<boolean>('VM.get_is_control_domain', await xapi.call<string>('VBD.get_VM', vbd));
+    if (await unlessGone(isTheirs, false)) found.push(vbd);
   }
   return found;
 }

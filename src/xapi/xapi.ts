@@ -1,3 +1,4 @@
+import { bindSteps, type BoundSteps } from '../shared/bound-steps.js';
 import { loadCheckpoint, saveCheckpoint } from './checkpoints.js';
 import { Connection } from './connection.js';
 import { targetFindings } from './findings.js';
@@ -62,22 +63,16 @@ const STEPS = {
   diskUuidsOf,
 };
 
-type Bound<F> = F extends (xapi: Connection, ...args: infer A) => infer R ? (...args: A) => R : never;
-
 /**
  * One pool, for as many callers as like to share it. Logs in at the first call and again when the session has ended.
  *
  * Any step may throw AuthenticationFailed, CertificateChanged, ConnectionFailed, TargetNotFound, TargetRefused,
  * SrOutOfSpace (another attempt cannot help) or TargetBusy (it may).
  */
-export type Xapi = { [N in keyof typeof STEPS]: Bound<(typeof STEPS)[N]> } & { close(): Promise<void> };
+export type Xapi = BoundSteps<Connection, typeof STEPS> & { close(): Promise<void> };
 
 /** A client of one pool; nothing is sent before the first step. */
 export function createXapi(options: XapiOptions): Xapi {
   const connection = new Connection(options);
-  const steps = Object.entries(STEPS).map(([name, step]) => [
-    name,
-    (...args: unknown[]) => (step as (xapi: Connection, ...rest: unknown[]) => unknown)(connection, ...args),
-  ]);
-  return { ...Object.fromEntries(steps), close: () => connection.close() } as Xapi;
+  return { ...bindSteps(connection, STEPS), close: () => connection.close() };
 }

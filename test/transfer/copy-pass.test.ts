@@ -145,13 +145,7 @@ describe('copyPass', () => {
     const seen: TransferCounters[] = [];
     const { options } = await setup(undefined, { onProgress: (counters) => seen.push(counters) });
     await copyPass(options);
-    expect(seen.at(-1)).toMatchObject({
-      bytesDone: SIZE,
-      bytesTotal: SIZE,
-      bytesRead: SIZE,
-      bytesSent: SIZE,
-      segment: 2,
-    });
+    expect(seen.at(-1)).toMatchObject({ bytesDone: SIZE, bytesTotal: SIZE });
     expect(seen.at(-1)?.bytesPerSecond).toBeGreaterThan(0);
   });
 

@@ -38,11 +38,8 @@ const slaveFingerprint = async () => new X509Certificate(await pemOf('slave')).f
 describe('trust', () => {
   it('accepts the pinned certificate, and says who is there', async () => {
     const about = await pool.connect().about();
-    expect(about).toMatchObject({ poolName: 'lab', productVersion: 'XCP-ng 8.3.0', xapiVersion: '26.1.4' });
-    expect(about.hosts.map(({ name, enabled }) => [name, enabled])).toEqual([
-      ['lab-master', true],
-      ['lab-slave', true],
-    ]);
+    expect(about).toMatchObject({ poolName: 'lab', productVersion: 'XCP-ng 8.3.0' });
+    expect(about.hostAddresses).toHaveLength(2);
   });
 
   it('refuses another fingerprint before any password is sent', async () => {
@@ -162,7 +159,7 @@ describe('session', () => {
       await two.lose();
       // Its connection was cut, so it is not known whether the call was heard: that is the caller's to decide.
       expect(await errorOf(client.about())).toMatchObject({ type: 'ConnectionFailed', nonRetryable: false });
-      expect((await client.about()).hosts.map(({ address }) => address)).toEqual(two.addresses);
+      expect((await client.about()).hostAddresses).toEqual(two.addresses);
       expect(two.logins()).toEqual([1, 1]);
     } finally {
       await two.stop();

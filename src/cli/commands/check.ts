@@ -65,10 +65,10 @@ async function checkPool(config: Config, deps: Deps, name: string): Promise<Find
       networkNames: Object.keys(config.pools[name]?.networks ?? {}),
       overrides: {},
     });
-    const { productVersion, hosts } = await deps.xapi(name).about();
+    const { productVersion, hostAddresses } = await deps.xapi(name).about();
     const mapped = Object.entries(networks).map(([from, to]) => `${from} -> ${to.name}`);
     const places = `SR ${sr.name} (${sr.uuid}); networks ${mapped.join(', ') || 'not mapped'}`;
-    return [info('pool', `Pool ${name}`, `${productVersion}, ${hosts.length} hosts, logged in; ${places}.`)];
+    return [info('pool', `Pool ${name}`, `${productVersion}, ${hostAddresses.length} hosts, logged in; ${places}.`)];
   });
 }
 

@@ -35,18 +35,18 @@ export async function approve(context: Context, options: ApproveOptions, vm: str
   switch (message) {
     case 'confirmToolsRemoved':
     case 'acceptTestCopy':
-      return tell(context, client, message, migrationId, { ...word, ...override });
+      return tell(context, migrationId, message, { ...word, ...override });
     case 'approveCutover': {
       const notBefore = options.notBefore === undefined ? {} : { notBefore: instant(options.notBefore) };
-      return tell(context, client, message, migrationId, { ...word, ...notBefore });
+      return tell(context, migrationId, message, { ...word, ...notBefore });
     }
     case 'decideAfterFailure': {
       const { decision } = options;
       if (decision === undefined) throw usage('A decision is asked for.', '--decision retry|full|back|abort');
-      return tell(context, client, message, migrationId, { ...word, decision });
+      return tell(context, migrationId, message, { ...word, decision });
     }
     default:
-      return tell(context, client, message, migrationId, word);
+      return tell(context, migrationId, message, word);
   }
 }
 
@@ -55,18 +55,15 @@ export async function reject(
   options: Word & Pick<RejectTestCopy, 'then'>,
   vm: string,
 ): Promise<void> {
-  const { client, migrationId } = await open(context, vm);
-  return tell(context, client, 'rejectTestCopy', migrationId, { ...wordOf(context, options), then: options.then });
+  return tell(context, vm, 'rejectTestCopy', { ...wordOf(context, options), then: options.then });
 }
 
 export async function revert(context: Context, options: { reason: string }, vm: string): Promise<void> {
-  const { client, migrationId } = await open(context, vm);
-  return tell(context, client, 'revertToBaseline', migrationId, wordOf(context, options));
+  return tell(context, vm, 'revertToBaseline', wordOf(context, options));
 }
 
 export async function rollback(context: Context, options: { reason: string }, vm: string): Promise<void> {
-  const { client, migrationId } = await open(context, vm);
-  return tell(context, client, 'rollback', migrationId, wordOf(context, options));
+  return tell(context, vm, 'rollback', wordOf(context, options));
 }
 
 /** Attaches a note, or a fix to be applied to the migrated VM; or ticks a fix off. */
@@ -77,8 +74,7 @@ export async function note(
   text?: string,
 ): Promise<void> {
   if (text === undefined && options.done === undefined) throw usage('A note needs a text.', 'surefire note VM "..."');
-  const { client, migrationId } = await open(context, vm);
-  return tell(context, client, 'addNote', migrationId, {
+  return tell(context, vm, 'addNote', {
     ...wordOf(context, {}),
     text: text ?? '',
     ...(options.fix ? { fix: true } : {}),
@@ -120,11 +116,11 @@ async function readStatus(client: SurefireClient, migrationId: string, vm: strin
 
 async function tell<N extends MessageName>(
   context: Context,
-  client: SurefireClient,
+  vm: string,
   message: N,
-  migrationId: string,
   argument: MessageArguments[N],
 ): Promise<void> {
+  const { client, migrationId } = await open(context, vm);
   const accepted = await client.send(message, migrationId, argument);
   context.result(
     { migrationId, message, ...accepted },
