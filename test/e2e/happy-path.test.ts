@@ -107,6 +107,12 @@ describe('source', () => {
     expect(evidence).toBeLessThan(line('Snapshot "vm without tools" was taken'));
   });
 
+  it('[S94] never gets the automatic snapshot of the mode without gates: only the named ones are taken', () => {
+    const taken = live.calls.untilApproval.filter(({ method }) => method === 'CreateSnapshot_Task');
+    const named = live.report.record.filter(({ text }) => /^Snapshot "vm (starting point|without tools)"/.test(text));
+    expect([named.length, taken.length]).toEqual([2, 2]);
+  });
+
   it('[S75] has seen nothing but snapshots and its tracking flag when the cutover is approved', () => {
     const reads = ['QueryChangedDiskAreas'];
     const done = live.calls.untilApproval.map(({ method }) => method).filter((method) => !reads.includes(method));
