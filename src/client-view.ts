@@ -61,7 +61,7 @@ export function rowOf(info: WorkflowExecutionInfo | WorkflowExecutionDescription
     waitingFor: text(ATTRIBUTES.waitingFor),
     outcome: text(ATTRIBUTES.outcome),
     startedAt: info.startTime.toISOString(),
-    ...(info.closeTime === undefined ? {} : { closedAt: info.closeTime.toISOString() }),
+    closedAt: info.closeTime?.toISOString(),
     execution: info.status.name,
   };
 }
@@ -102,7 +102,7 @@ export function endingOf(error: WorkflowFailedError): Ending {
   const type = cause.type ?? 'Unexpected';
   return {
     outcome: report?.outcome ?? OUTCOME_OF[type] ?? 'attention',
-    ...(report === undefined ? {} : { report }),
+    report,
     failure: { type, message: cause.message },
   };
 }

@@ -104,13 +104,7 @@ export function endpointOptions(config: Config, kind: 'vcenters' | 'pools', name
     });
   }
   const { url, username, fingerprintSha256, caFile } = endpoint;
-  return {
-    url,
-    username,
-    password: readSecret(endpoint),
-    ...(fingerprintSha256 === undefined ? {} : { fingerprintSha256 }),
-    ...(caFile === undefined ? {} : { caFile }),
-  };
+  return { url, username, password: readSecret(endpoint), fingerprintSha256, caFile };
 }
 
 function findFile(path: string | undefined): string {
@@ -151,10 +145,11 @@ function invalid(file: string, mistakes: string[]): Error {
 
 function complete(file: string, parsed: Parsed): Config {
   const absolute = (path: string) => resolve(dirname(file), path.replace(/^~(?=\/|$)/, homedir()));
+  const absoluteIfSet = (path: string | undefined) => (path === undefined ? undefined : absolute(path));
   const withPaths = <E extends VcenterConfig>(endpoint: E): E => ({
     ...endpoint,
-    ...(endpoint.passwordFile === undefined ? {} : { passwordFile: absolute(endpoint.passwordFile) }),
-    ...(endpoint.caFile === undefined ? {} : { caFile: absolute(endpoint.caFile) }),
+    passwordFile: absoluteIfSet(endpoint.passwordFile),
+    caFile: absoluteIfSet(endpoint.caFile),
   });
   const mapped = <E extends VcenterConfig>(all: Record<string, E>): Record<string, E> =>
     Object.fromEntries(Object.entries(all).map(([name, endpoint]) => [name, withPaths(endpoint)]));
@@ -172,7 +167,7 @@ function complete(file: string, parsed: Parsed): Config {
     transfer: {
       ...transfer,
       runDir: absolute(transfer.runDir),
-      ...(transfer.vddkLibdir === undefined ? {} : { vddkLibdir: absolute(transfer.vddkLibdir) }),
+      vddkLibdir: absoluteIfSet(transfer.vddkLibdir),
     },
     state: { dir: absolute(parsed.state.dir ?? join(process.env['XDG_STATE_HOME'] || '~/.local/state', 'surefire')) },
   };

@@ -66,7 +66,6 @@ export function createProgram(): Command {
   command('approve <VM>', 'answer the gate at which a migration waits', 'approve web01')
     .option('--reason <TEXT>', 'why; kept in the record')
     .option('--override', 'open the gate although the evidence is missing; needs --reason')
-    .option('--not-before <INSTANT>', 'cutover not before this, ISO 8601 with offset')
     .addOption(new Option('--decision <WORD>', 'after a failure').choices(['retry', 'full', 'back', 'abort']))
     .action(run(approve));
   command('reject <VM>', 'the test copy does not work', 'reject web01 --reason "no network" --then redo')

@@ -31,7 +31,7 @@ export function newEvents(view: MigrationView, seen: Seen): WatchEvent[] {
   const events: WatchEvent[] = [];
   const gone = status === undefined && view.execution === 'RUNNING';
   if (gone !== seen.workersGone) {
-    events.push({ event: 'workers', available: !gone, ...(gone ? { why: view.statusUnavailable ?? '' } : {}) });
+    events.push({ event: 'workers', available: !gone, why: gone ? (view.statusUnavailable ?? '') : undefined });
     seen.workersGone = gone;
   }
   if (status !== undefined) {
@@ -45,8 +45,7 @@ export function newEvents(view: MigrationView, seen: Seen): WatchEvent[] {
     const { waitingFor, instruction = '', since: at } = status;
     const waiting = `${waitingFor} ${instruction} ${at}`;
     if (waitingFor !== 'none' && waiting !== seen.waiting) {
-      const command = answerCommand(waitingFor, view.vm);
-      events.push({ event: 'waiting', at, waitingFor, instruction, ...(command === undefined ? {} : { command }) });
+      events.push({ event: 'waiting', at, waitingFor, instruction, command: answerCommand(waitingFor, view.vm) });
     }
     seen.waiting = waiting;
   }

@@ -48,7 +48,7 @@ export async function queryChangedAreas({ session }: Context, input: ChangedArea
     const page = await explained(`Asking what changed on ${disk} failed.`, async () => {
       try {
         return await session.call<Page | undefined>('QueryChangedDiskAreas', vmRef(vmMoRef), {
-          ...(snapshotMoRef === undefined ? {} : { snapshot: snapshotRef(snapshotMoRef) }),
+          snapshot: snapshotMoRef === undefined ? undefined : snapshotRef(snapshotMoRef),
           deviceKey,
           startOffset,
           changeId,

@@ -16,8 +16,7 @@ export async function setChangeTracking(context: Context, input: OnVm & { enable
     const paths = ['config.changeTrackingEnabled', 'config.changeVersion'];
     const found = await readObject(context.session, vmRef(vmMoRef), paths);
     if ((found['config.changeTrackingEnabled'] === true) === enabled) return;
-    const changeVersion = found['config.changeVersion'] as string | undefined;
-    const spec = { ...(changeVersion ? { changeVersion } : {}), changeTrackingEnabled: enabled };
+    const spec = { changeVersion: found['config.changeVersion'] || undefined, changeTrackingEnabled: enabled };
     await runTask(context, 'ReconfigVM_Task', vmRef(vmMoRef), { spec }, input);
   });
 }

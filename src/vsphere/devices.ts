@@ -64,15 +64,13 @@ function readDisk(
   lookup: DatastoreLookup,
 ): SourceDisk {
   const backing: Backing = device.backing ?? { $type: '' };
-  const datastore = backing.datastore && lookup(backing.datastore.value);
   const shared = controller?.sharedBus !== undefined && controller.sharedBus !== 'noSharing';
-  const parentVm = foreignBase(device, backing, home, hasSnapshots);
   return {
     deviceKey: device.key,
     label: device.deviceInfo?.label ?? `disk ${device.key}`,
     capacityBytes: capacityOf(device),
     fileName: fileNameOf(backing),
-    ...(datastore ? { datastore } : {}),
+    datastore: backing.datastore && lookup(backing.datastore.value),
     controllerType: CONTROLLERS[controller?.$type ?? ''] ?? 'unknown',
     controllerBus: controller?.busNumber ?? 0,
     unitNumber: device.unitNumber ?? 0,
@@ -81,7 +79,7 @@ function readDisk(
     backingType: backing.$type,
     sharing: backing.sharing === 'sharingMultiWriter' ? 'multiWriter' : shared ? 'sharedBus' : 'none',
     encrypted: backingChain(backing).some(({ keyId }) => keyId !== undefined),
-    ...(parentVm === undefined ? {} : { linkedCloneOf: parentVm }),
+    linkedCloneOf: foreignBase(device, backing, home, hasSnapshots),
   };
 }
 

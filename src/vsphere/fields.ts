@@ -1,7 +1,7 @@
 import { OPERATIONS, TYPES, type OperationName } from './schema.js';
 
 /** Scalars of the schema, with the name XML Schema gives them. */
-export const SCALARS = ['string', 'boolean', 'int', 'long', 'dateTime', 'anyType'] as const;
+const SCALARS = ['string', 'boolean', 'int', 'long', 'dateTime', 'anyType'] as const;
 
 export interface Field {
   name: string;

@@ -37,7 +37,6 @@ export async function inspectVm({ session }: Context, { vmMoRef }: { vmMoRef: st
     const devices = (p['config.hardware.device'] ?? []) as Device[];
     const home = parseDatastorePath(text(p['config.files.vmPathName']))?.directory ?? '';
     const question = p['runtime.question'] as { text: string } | undefined;
-    const mark = markIn(p['config.extraConfig']);
     const cpuCount = Number(p['config.hardware.numCPU']);
     return {
       name: text(p['name']),
@@ -46,7 +45,7 @@ export async function inspectVm({ session }: Context, { vmMoRef }: { vmMoRef: st
       powerState: p['runtime.powerState'] as PowerState,
       connectionState: text(p['runtime.connectionState']),
       isTemplate: p['config.template'] === true,
-      ...(p['runtime.bootTime'] === undefined ? {} : { bootTime: text(p['runtime.bootTime']) }),
+      bootTime: p['runtime.bootTime'] as string | undefined,
       guestId: text(p['config.guestId']),
       guestFullName: text(p['config.guestFullName']),
       // By what the VM is configured as, or by what the guest itself says.
@@ -64,7 +63,7 @@ export async function inspectVm({ session }: Context, { vmMoRef }: { vmMoRef: st
       consolidationNeeded: p['runtime.consolidationNeeded'] === true,
       faultTolerance:
         p['config.ftInfo'] !== undefined || !['', 'notConfigured'].includes(text(p['runtime.faultToleranceState'])),
-      ...(question ? { pendingQuestion: question.text } : {}),
+      pendingQuestion: question?.text,
       disabledMethods: (p['disabledMethod'] ?? []) as string[],
       passthroughDevices: readPassthrough(devices),
       host,
@@ -73,7 +72,7 @@ export async function inspectVm({ session }: Context, { vmMoRef }: { vmMoRef: st
       nics: readNics(devices, networks),
       hasCdDrive: devices.some(({ $type }) => $type === 'VirtualCdrom'),
       snapshots,
-      ...(mark === undefined ? {} : { mark }),
+      mark: markIn(p['config.extraConfig']),
     };
   });
 }

@@ -27,14 +27,13 @@ export async function readSnapshots(session: Session, vm: MoRef): Promise<Snapsh
   const backings = [properties, ...frozen.map((object) => object.properties)].flatMap((at) => diskBackings(at));
   return snapshots.map((snapshot) => {
     const own = frozen.find(({ ref }) => ref.value === snapshot.moRef);
-    const sizeBytes = own && deltaSize(diskBackings(own.properties), backings, files);
-    return sizeBytes === undefined ? snapshot : { ...snapshot, sizeBytes };
+    return { ...snapshot, sizeBytes: own && deltaSize(diskBackings(own.properties), backings, files) };
   });
 }
 
 function flatten(trees: SnapshotTree[], parentMoRef?: string): SnapshotInfo[] {
   return trees.flatMap(({ snapshot, name, description, createTime, childSnapshotList }) => [
-    { moRef: snapshot.value, name, description, createTime, ...(parentMoRef === undefined ? {} : { parentMoRef }) },
+    { moRef: snapshot.value, name, description, createTime, parentMoRef },
     ...flatten(childSnapshotList, snapshot.value),
   ]);
 }

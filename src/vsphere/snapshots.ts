@@ -67,9 +67,10 @@ export async function snapshotDisks(
         {
           deviceKey: device.key,
           fileName: fileNameOf(backing),
-          ...(parent ? { parentFileName: fileNameOf(parent) } : {}),
+          parentFileName: parent && fileNameOf(parent),
           baseFileName: baseFileOf(backing),
-          ...(backing.changeId ? { changeId: backing.changeId } : {}),
+          // An empty one would be none.
+          changeId: backing.changeId || undefined,
           capacityBytes: capacityOf(device),
         },
       ];

@@ -1,10 +1,10 @@
-import { isScalar, ownFieldsOf, parametersOf, resultOf, SCALARS, type Field } from './fields.js';
+import { isScalar, ownFieldsOf, parametersOf, resultOf, type Field } from './fields.js';
 import { OPERATIONS, TYPES, type OperationName } from './schema.js';
 
 /**
  * The compact WSDL that npm `soap` is given instead of the server's own (2.3 MB, half a second to parse).
  *
- * One schema, all elements qualified, document/literal. Faults are not declared: they are read from the raw answer.
+ * One schema, all elements qualified, document/literal. Arrays inside `anyType` are left to `normalise`. Faults are not declared: they are read from the raw answer.
  */
 export function buildWsdl(): string {
   const operations = Object.keys(OPERATIONS) as OperationName[];
@@ -16,9 +16,6 @@ export function buildWsdl(): string {
     '<complexType name="ManagedObjectReference"><simpleContent><extension base="xsd:string">',
     '<attribute name="type" type="xsd:string"/></extension></simpleContent></complexType>',
     ...Object.keys(TYPES).map(complexType),
-    ...Object.keys(TYPES).map((name) => arrayType(name, `v:${name}`)),
-    ...SCALARS.map((name) => arrayType(name[0]?.toUpperCase() + name.slice(1), `xsd:${name}`, name)),
-    arrayType('ManagedObjectReference', 'v:ManagedObjectReference'),
     ...operations.map(operationElements),
     '</schema></types>',
     ...operations.map(messages),
@@ -56,14 +53,6 @@ function complexType(name: string): string {
     ? `<complexContent><extension base="v:${base}">${sequence}</extension></complexContent>`
     : sequence;
   return `<complexType name="${name}">${content}</complexType>`;
-}
-
-// Properties of type "array of X" arrive as one element of type ArrayOfX whose children are named X.
-function arrayType(name: string, itemType: string, item = name): string {
-  return (
-    `<complexType name="ArrayOf${name}"><sequence>` +
-    `<element name="${item}" type="${itemType}" minOccurs="0" maxOccurs="unbounded"/></sequence></complexType>`
-  );
 }
 
 function operationElements(name: OperationName): string {

@@ -83,19 +83,13 @@ async function checkCertificate(config: Config, kind: 'vcenters' | 'pools', name
     if (pin !== undefined && sameFingerprint(pin, presented.fingerprintSha256))
       return [info('certificate', subject, `${seen}; that is the pinned one.`)];
     if (pin === undefined && (caFile !== undefined || !presented.selfSigned)) {
-      await trustFor({ url: endpoint.url, ...(caFile === undefined ? {} : { caFile }) });
+      await trustFor({ url: endpoint.url, caFile });
       return [info('certificate', subject, `${seen}; the configured authorities are asked at login.`)];
     }
-    return [
-      {
-        id: 'certificate',
-        severity: 'error',
-        subject,
-        observed: `${seen}${pin === undefined ? '; nothing says that it is to be trusted.' : `; pinned is ${pin}.`}`,
-        expected: 'A certificate of a trusted authority, or a pinned one.',
-        remedy: `Compare it with the server's own console; if it is the same, set ${kind}.${name}.fingerprintSha256: "${presented.fingerprintSha256}".`,
-      },
-    ];
+    const why = pin === undefined ? 'nothing says that it is to be trusted' : `pinned is ${pin}`;
+    const remedy = `Compare it with the server's own console; if it is the same, set ${kind}.${name}.fingerprintSha256: "${presented.fingerprintSha256}".`;
+    const expected = 'A certificate of a trusted authority, or a pinned one.';
+    return [{ id: 'certificate', severity: 'error', subject, observed: `${seen}; ${why}.`, expected, remedy }];
   });
 }
 
@@ -134,23 +128,19 @@ async function checkTemporal(context: Context): Promise<Finding[]> {
   const subject = `Temporal ${temporal.address}`;
   return attempt([], subject, async () => {
     const { serverVersion, missingAttributes, workers } = await (await context.client()).health(transfer.queue);
-    const finding = (observed: string, remedy: string): Finding => ({
-      ...{ id: 'temporal', severity: 'error', subject, observed, remedy },
-      expected: 'All search attributes registered, and a worker on each queue.',
+    const expected = 'All search attributes registered, and a worker on each queue.';
+    const problem = (observed: string, remedy: string): Finding => ({
+      ...{ id: 'temporal', severity: 'error', subject, observed, expected, remedy },
     });
+    const missing = missingAttributes.join(', ');
     return [
       info('temporal', subject, `server ${serverVersion}, namespace ${temporal.namespace}.`),
-      ...(missingAttributes.length === 0
+      ...(missing === ''
         ? []
-        : [
-            finding(
-              `search attributes are missing: ${missingAttributes.join(', ')}.`,
-              'Run `surefire up`, which registers them.',
-            ),
-          ]),
+        : [problem(`search attributes are missing: ${missing}.`, 'Run `surefire up`, which registers them.')]),
       ...Object.entries(workers).map(([queue, identities]) =>
         identities.length === 0
-          ? finding(`no worker polls the queue ${queue}.`, 'Start it with `surefire up`.')
+          ? problem(`no worker polls the queue ${queue}.`, 'Start it with `surefire up`.')
           : info('workers', `Queue ${queue}`, `polled by ${identities.join(', ')}.`),
       ),
     ];
@@ -165,11 +155,11 @@ async function attempt(before: Finding[], subject: string, look: () => Promise<F
     const [observed = '', ...rest] = failureMessageOf(error).split('\n');
     const remedy = rest.find((line) => line.startsWith('Next: '))?.slice('Next: '.length) ?? '';
     const why = rest.filter((line) => !line.startsWith('Next: ')).join(' ');
-    const failed: Finding = {
-      ...{ id: 'endpoint', severity: 'error', subject, remedy },
-      ...{ observed: `${observed}${why === '' ? '' : ` ${why}`}`, expected: 'It answers, and we may log in.' },
-    };
-    return [...before, failed];
+    const expected = 'It answers, and we may log in.';
+    return [
+      ...before,
+      { id: 'endpoint', severity: 'error', subject, observed: `${observed} ${why}`.trim(), expected, remedy },
+    ];
   }
 }
 

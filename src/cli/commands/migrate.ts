@@ -61,7 +61,7 @@ export async function planMigration(context: Context, options: MigrateOptions, t
   const source = await deps.vsphere(vcenter).inspectVm({ vmMoRef: vm.moRef });
   const target = await resolveTarget(deps, config, pool, {
     networkNames: source.nics.map((nic) => nic.networkName),
-    ...(options.sr === undefined ? {} : { sr: options.sr }),
+    sr: options.sr,
     overrides: options.network ?? {},
   });
   const requestedBy = context.operator();
@@ -80,13 +80,14 @@ export async function planMigration(context: Context, options: MigrateOptions, t
       ...limits,
       transport: options.transport ?? transport,
       shutdownHook: options.shutdownHook ?? false,
-      ...(options.hardPowerOffConsent === undefined ? {} : { hardPowerOffConsent: options.hardPowerOffConsent }),
+      hardPowerOffConsent: options.hardPowerOffConsent,
     },
     requestedBy,
-    ...(options.acknowledgeWarnings === undefined
-      ? {}
-      : { acknowledgedWarnings: { operator: requestedBy, reason: options.acknowledgeWarnings } }),
-    ...(options.repeat === undefined ? {} : { repeatReason: options.repeat }),
+    acknowledgedWarnings:
+      options.acknowledgeWarnings === undefined
+        ? undefined
+        : { operator: requestedBy, reason: options.acknowledgeWarnings },
+    repeatReason: options.repeat,
   };
   return { input, source, target };
 }

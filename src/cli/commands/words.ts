@@ -8,7 +8,6 @@ import { GATE_ANSWERS, shellWord } from '../gates.js';
 export interface ApproveOptions {
   reason?: string;
   override?: boolean;
-  notBefore?: string;
   decision?: DecideAfterFailure['decision'];
 }
 
@@ -31,15 +30,11 @@ export async function approve(context: Context, options: ApproveOptions, vm: str
     );
   }
   const word = wordOf(context, options);
-  const override = options.override ? { override: true } : {};
+  const { override } = options;
   switch (message) {
     case 'confirmToolsRemoved':
     case 'acceptTestCopy':
-      return tell(context, migrationId, message, { ...word, ...override });
-    case 'approveCutover': {
-      const notBefore = options.notBefore === undefined ? {} : { notBefore: instant(options.notBefore) };
-      return tell(context, migrationId, message, { ...word, ...notBefore });
-    }
+      return tell(context, migrationId, message, { ...word, override });
     case 'decideAfterFailure': {
       const { decision } = options;
       if (decision === undefined) throw usage('A decision is asked for.', '--decision retry|full|back|abort');
@@ -77,8 +72,8 @@ export async function note(
   return tell(context, vm, 'addNote', {
     ...wordOf(context, {}),
     text: text ?? '',
-    ...(options.fix ? { fix: true } : {}),
-    ...(options.done === undefined ? {} : { done: options.done }),
+    fix: options.fix,
+    done: options.done,
   });
 }
 
@@ -129,15 +124,7 @@ async function tell<N extends MessageName>(
 }
 
 function wordOf(context: Context, { reason }: { reason?: string | undefined }): Word {
-  return { operator: context.operator(), ...(reason === undefined ? {} : { reason }) };
-}
-
-function instant(text: string): string {
-  // Without an offset the same text would mean another instant on another machine.
-  if (!/(Z|[+-]\d\d:?\d\d)$/.test(text) || Number.isNaN(Date.parse(text))) {
-    throw usage(`"${text}" is not an instant.`, '--not-before 2026-12-01T22:00:00+01:00');
-  }
-  return new Date(text).toISOString();
+  return { operator: context.operator(), reason };
 }
 
 function usage(what: string, next: string): Error {
