@@ -4,6 +4,14 @@ import type { SearchAttributeKey, SearchAttributeType } from '@temporalio/common
 import type { MigrationReport, MigrationStatus, Outcome, TransferProgress } from './shared/index.js';
 import { ATTRIBUTES } from './workflows/attributes.js';
 
+/** What `check` wants to know of the server. */
+export interface ServerHealth {
+  serverVersion: string;
+  missingAttributes: string[];
+  /** Identities of the workers that polled lately, by queue. The server remembers a dead one for some minutes. */
+  workers: Record<string, string[]>;
+}
+
 /** One migration as the list knows it: search attributes only, no worker needed. */
 export interface MigrationRow {
   migrationId: string;

@@ -8,9 +8,8 @@ import {
   WorkflowIdReusePolicy,
 } from '@temporalio/client';
 import { clientFailure } from './client-errors.js';
-import type { SurefireClient, ServerHealth } from './client-types.js';
 import { endingOf, rowOf, stepsOf } from './client-view.js';
-import type { Ending, MigrationRow, MigrationView } from './client-view.js';
+import type { Ending, MigrationRow, MigrationView, ServerHealth } from './client-view.js';
 import type { Config } from './config.js';
 import { failure, ORCHESTRATOR_QUEUE } from './shared/index.js';
 import type { MigrationInput, MigrationReport, Word } from './shared/index.js';
@@ -18,7 +17,6 @@ import { ATTRIBUTES } from './workflows/attributes.js';
 import { signalOf, statusQuery, updateOf } from './workflows/messages.js';
 import type { Accepted, MessageArguments, MessageName } from './workflows/messages.js';
 
-export type { ServerHealth, SurefireClient } from './client-types.js';
 export type { Ending, MigrationRow, MigrationView, PendingStep } from './client-view.js';
 
 const WORKFLOW_TYPE = 'migrateVm';
@@ -40,10 +38,15 @@ export async function connectClient(config: Pick<Config, 'temporal'>): Promise<S
   const connection = await Connection.connect({ address, connectTimeout: 5000 }).catch((error: unknown) => {
     throw clientFailure(error, 'Connecting', address);
   });
-  return new TemporalClient(connection, address, namespace, webUrl);
+  return new SurefireClient(connection, address, namespace, webUrl);
 }
 
-class TemporalClient implements SurefireClient {
+/**
+ * Everything a person or a program may do with migrations. The only place that knows workflow ids.
+ *
+ * Every method throws TemporalUnreachable when the server does not answer, and MigrationNotFound for an unknown id.
+ */
+export class SurefireClient {
   readonly #connection: Connection;
   readonly #client: Client;
   readonly #address: string;
@@ -58,6 +61,7 @@ class TemporalClient implements SurefireClient {
     this.#webUrl = webUrl;
   }
 
+  /** @throws MigrationRunning when this VM is being migrated, AlreadyMigrated when it was and no `repeatReason` is given. */
   async start(input: MigrationInput) {
     const { vm, source, target } = input;
     const migrationId = migrationIdOf(source.vcenter, source.vmMoRef);
@@ -93,6 +97,7 @@ class TemporalClient implements SurefireClient {
     }
   }
 
+  /** Search attributes and heartbeats first, then the workflow's own answer, if a worker is there to give it. */
   async status(migrationId: string): Promise<MigrationView> {
     const handle = this.#client.workflow.getHandle(migrationId);
     const description = await this.#call(`Status of ${migrationId}`, () => handle.describe());
@@ -105,6 +110,10 @@ class TemporalClient implements SurefireClient {
     }
   }
 
+  /**
+   * Sends an operator's word as an update and waits until it is accepted or refused, at most a minute.
+   * @throws WrongStage, EvidenceMissing or UpdateRefused with the workflow's sentence.
+   */
   async send<N extends MessageName>(name: N, migrationId: string, argument: MessageArguments[N]): Promise<Accepted> {
     const what = `${name} for ${migrationId}`;
     // Fresh for each press, the same for the client's own retries of one press. Were it stable across presses, the
@@ -138,6 +147,7 @@ class TemporalClient implements SurefireClient {
     }
   }
 
+  /** Newest first, one row for each VM. */
   async list(): Promise<MigrationRow[]> {
     return this.#call('Listing migrations', async () => {
       const newest = new Map<string, MigrationRow>();
@@ -150,6 +160,7 @@ class TemporalClient implements SurefireClient {
     });
   }
 
+  /** Asks for the orderly end: everything made is undone, the run ends as Aborted. Needs no worker to be heard. */
   async cancel(migrationId: string, { operator, reason }: Word): Promise<void> {
     const text = `Cancel was asked for${reason ? `: ${reason}` : ''}`;
     await this.#call(`Cancelling ${migrationId}`, async () => {
@@ -160,6 +171,7 @@ class TemporalClient implements SurefireClient {
     });
   }
 
+  /** Waits for the end, however long. */
   async result(migrationId: string): Promise<Ending> {
     try {
       const report = (await this.#client.workflow.getHandle(migrationId).result()) as MigrationReport;
