@@ -15,7 +15,9 @@ export default tseslint.config(
   },
   {
     files: ['src/**/*.ts'],
-    rules: { 'no-restricted-imports': ['error', { patterns: [{ regex: '/lab/', message: 'src never imports lab.' }] }] },
+    rules: {
+      'no-restricted-imports': ['error', { patterns: [{ regex: '/lab/', message: 'src never imports lab.' }] }],
+    },
   },
   {
     files: ['src/workflows/**/*.ts'],

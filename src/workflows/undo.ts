@@ -40,10 +40,6 @@ export class UndoStack {
     this.#entries = this.#entries.filter((entry) => entry.kind !== kind);
   }
 
-  has(kind: UndoEntry['kind']): boolean {
-    return this.#entries.some((entry) => entry.kind === kind);
-  }
-
   list(): { kind: string; summary: string }[] {
     return this.#entries.toReversed().map(({ kind }) => ({ kind, summary: SUMMARY[kind] }));
   }
