@@ -4,6 +4,7 @@ import { dirname } from 'node:path';
 import { failure } from '../../shared/index.js';
 import { prepareNamespace } from './prepare-namespace.js';
 import { startLogged } from './processes.js';
+import { holdDatabase } from './hold-database.js';
 
 /** The server answers within a second or so; a loaded machine may need longer. */
 const READY_MS = 60_000;
@@ -35,8 +36,8 @@ export interface RunningTemporal {
 /**
  * Starts Temporal's development server on 127.0.0.1 with its database in a file, and prepares the namespace.
  *
- * @throws TemporalUnreachable when it does not come up, quoting its last words: the port is taken, or another server
- *   has the database open.
+ * @throws TemporalUnreachable when another one has the database open, a port is taken, or the server does not come up:
+ *   then with its last words.
  */
 export async function startTemporal(options: TemporalOptions): Promise<RunningTemporal> {
   const { program, dbFile, logFile, namespace } = options;
@@ -44,6 +45,7 @@ export async function startTemporal(options: TemporalOptions): Promise<RunningTe
   const port = await freePort(options.port);
   const uiPort = await freePort(options.uiPort);
   mkdirSync(dirname(dbFile), { recursive: true, mode: 0o700 });
+  const release = await holdDatabase(dbFile);
   const server = startLogged(
     [
       ...[program, 'server', 'start-dev', '--db-filename', dbFile, '--namespace', namespace, '--ip', '127.0.0.1'],
@@ -54,6 +56,7 @@ export async function startTemporal(options: TemporalOptions): Promise<RunningTe
     logFile,
   );
   const address = `127.0.0.1:${port}`;
+  void server.ended.then(release);
   const died = server.ended.then(() => {
     throw failure('TemporalUnreachable', {
       what: `The Temporal server on ${address} ended right after its start.`,

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Bench, failureOf, plain } from './harness.js';
+import { Bench, failureOf, plain } from '../e2e/harness.js';
 
 let bench: Bench;
 
