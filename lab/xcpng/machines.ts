@@ -30,6 +30,8 @@ interface Machine {
   complaints: string[];
 }
 
+const PRESS_AGAIN_MS = 3_000;
+
 /** The running VMs: one qemu process each, which dies with this process. */
 export class Machines {
   readonly #pool: Pool;
@@ -92,15 +94,21 @@ export class Machines {
     await this.#machines.get(vmRef)?.monitor.execute(command);
   }
 
-  /** Presses the power button. False when the guest has not ended within the time. */
+  /**
+   * Presses the power button, again and again: a guest whose ACPI daemon is not up yet misses it.
+   * False when the guest has not ended within the time.
+   */
   async shutDown(vmRef: string, timeoutMs: number): Promise<boolean> {
     const machine = this.#machines.get(vmRef);
     if (machine === undefined) return true;
     machine.isEnding = true;
-    await machine.monitor.execute('system_powerdown').catch(() => undefined);
+    const press = () => void machine.monitor.execute('system_powerdown').catch(() => undefined);
+    press();
+    const presses = setInterval(press, PRESS_AGAIN_MS);
     let timer: NodeJS.Timeout | undefined;
     const timeout = new Promise<'late'>((resolve) => (timer = setTimeout(() => resolve('late'), timeoutMs)));
     const outcome = await Promise.race([machine.ended, timeout]);
+    clearInterval(presses);
     clearTimeout(timer);
     if (outcome === 'late') machine.isEnding = false;
     return outcome !== 'late';
