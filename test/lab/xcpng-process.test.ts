@@ -62,6 +62,8 @@ describe('the pool as a process', () => {
 describe('a real boot', () => {
   it.each(['bios', 'uefi'] as const)(
     'runs a %s VM on its own VDI, hears the guest, keeps its console, and follows its power button',
+    // An emulated guest on a starved machine sometimes stands still; a second one then boots in seconds.
+    { timeout: 2 * BOOT_MS, retry: 2 },
     async (firmware) => {
       const { api, admin } = await start();
       const { vm } = await vmFrom(api, firmware);
@@ -71,14 +73,14 @@ describe('a real boot', () => {
       const console = await until(async () => {
         const text = await readFile(place?.consolePath ?? '', 'utf8');
         return text.includes('BOOTPROOF') ? text : undefined;
-      }, BOOT_MS);
+      }, BOOT_MS / 2);
       expect(console).toMatch(/=== start \d{8}T/);
       expect(console).toContain(`nonce=test-${firmware} firmware=${firmware}`);
       expect(console).toContain('payload=ok');
       const metrics = await until(async () => {
         const ref = await api.call('VM.get_guest_metrics', vm);
         return ref === 'OpaqueRef:NULL' ? undefined : ref;
-      }, BOOT_MS);
+      }, BOOT_MS / 2);
       expect(await api.call('VM_guest_metrics.get_networks', metrics)).toEqual({ '0/ip': '10.1.2.3' });
       expect(await api.call('VM.get_power_state', vm)).toBe('Running');
       const picture = await api.request('GET', `/vncsnapshot?session_id=${api.session}&uuid=${uuid}`);
@@ -88,7 +90,6 @@ describe('a real boot', () => {
       expect(await api.call('VM.get_guest_metrics', vm)).toBe('OpaqueRef:NULL');
       expect((await admin.vms())[uuid]?.pid).toBeUndefined();
     },
-    BOOT_MS,
   );
 
   it('starts a VM although an import writes to its disk; its process dies with the pool, and it is Halted afterwards', async () => {
