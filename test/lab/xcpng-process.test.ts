@@ -62,7 +62,7 @@ describe('the pool as a process', () => {
 describe('a real boot', () => {
   it.each(['bios', 'uefi'] as const)(
     'runs a %s VM on its own VDI, hears the guest, keeps its console, and follows its power button',
-    // An emulated guest on a starved machine sometimes stands still; a second one then boots in seconds.
+    // Beside other load an emulated guest was seen to stand still, cause not known; tried again, it boots in seconds.
     { timeout: 2 * BOOT_MS, retry: 2 },
     async (firmware) => {
       const { api, admin } = await start();
