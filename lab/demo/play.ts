@@ -97,7 +97,8 @@ async function ask(stage: Stage, vm: string, line: WatchLine): Promise<void> {
   tell.line(`>> Waiting for you: ${line.instruction}`, vm);
   if (line.waitingFor === 'warnings') {
     const { status } = (await surefire.must('status', vm)) as { status?: { findings?: Finding[] } };
-    for (const { id, observed, remedy } of status?.findings ?? []) tell.line(`   ${id}: ${observed}; ${remedy}`, vm);
+    for (const { code, observed, remedy } of status?.findings ?? [])
+      tell.line(`   ${code}: ${observed}; ${remedy}`, vm);
   }
   tell.line('   in another terminal:', vm);
   for (const text of first[line.waitingFor ?? ''] ?? []) tell.line(`     ${text}`, vm);

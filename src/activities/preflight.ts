@@ -99,12 +99,12 @@ function transportFindings(
   probe: TransportProbe,
 ): Finding[] {
   const findings: Finding[] = [];
-  const about = { subject: vm.name };
+  const about = { object: vm.name };
   if (probe.nbdkit === undefined) {
     findings.push({
-      id: 'N1',
+      code: 'N1',
       severity: 'error',
-      subject: input.transferQueue,
+      object: input.transferQueue,
       observed: 'nbdkit does not run on the transfer host',
       expected: 'nbdkit 1.32.5 or newer',
       remedy: 'install the package nbdkit there',
@@ -112,7 +112,7 @@ function transportFindings(
   } else if (!probe[transport].usable) {
     findings.push({
       ...about,
-      id: 'N2',
+      code: 'N2',
       severity: 'error',
       observed: `transport ${transport} is not usable: ${probe[transport].why}`,
       expected: 'a transport that works on the transfer host',
@@ -126,7 +126,7 @@ function transportFindings(
   for (const obstacle of httpsObstacles(vm)) {
     findings.push({
       ...about,
-      id: 'N3',
+      code: 'N3',
       severity: 'error',
       observed: obstacle,
       expected: 'flat files on VMFS or NFS',
@@ -135,7 +135,7 @@ function transportFindings(
   }
   findings.push({
     ...about,
-    id: 'N4',
+    code: 'N4',
     severity: 'warning',
     observed: 'over https the oldest snapshot is what can be read',
     expected: 'knowing that there is no way back to "vm starting point" once the clean snapshot is taken',
@@ -148,9 +148,9 @@ function transportFindings(
 /** What weighs otherwise for this migration than for any VM. */
 function weigh(finding: Finding, { repeatReason }: MigrationInput): Finding {
   // Deltas come from change tracking alone; without it there is no short outage to offer.
-  if (finding.id === 'V4') return { ...finding, severity: 'error' };
+  if (finding.code === 'V4') return { ...finding, severity: 'error' };
   // The mark of a finished migration: repeating a success needs a reason, and then it is no accident (R12).
-  if (finding.id === 'V18' && repeatReason) return { ...finding, severity: 'warning' };
+  if (finding.code === 'V18' && repeatReason) return { ...finding, severity: 'warning' };
   return finding;
 }
 
@@ -158,9 +158,9 @@ function hookFindings({ config }: Deps, { policy, vm }: MigrationInput): Finding
   if (!policy.shutdownHook || config.hooks.shutdown) return [];
   return [
     {
-      id: 'H1',
+      code: 'H1',
       severity: 'error',
-      subject: vm,
+      object: vm,
       observed: 'the shutdown hook was asked for, but none is configured on the orchestrator',
       expected: '`hooks.shutdown.command` in surefire.yaml',
       remedy: 'configure it, or start without --shutdown-hook',
@@ -172,9 +172,9 @@ function networkFindings(vm: SourceVm, { target }: MigrationInput): Finding[] {
   return vm.nics
     .filter(({ networkName }) => target.networks[networkName] === undefined)
     .map(({ networkName, label }) => ({
-      id: 'T1',
+      code: 'T1',
       severity: 'error' as const,
-      subject: `${vm.name} ${label}`,
+      object: `${vm.name} ${label}`,
       observed: `source network "${networkName}" has no target`,
       expected: 'a target network for every card',
       remedy: `add it under \`networks\` of the pool, or give --network "${networkName}=TARGET"`,

@@ -35,7 +35,7 @@ export function reportMarkdown(report: Reportable): string {
     ...section(
       'Findings of the preflight',
       report.findings.map(
-        (f) => `- ${f.severity} ${f.id}, ${f.subject}: ${f.observed} Wanted: ${f.expected} ${f.remedy}`,
+        (f) => `- ${f.severity} ${f.code}, ${f.object}: ${f.observed} Wanted: ${f.expected} ${f.remedy}`,
       ),
     ),
     ...section(

@@ -1,11 +1,11 @@
 /** What a preflight check found: one fact, what was wanted, and what a person can do about it. */
 export interface Finding {
-  /** Stable name of the rule, such as `V1` or `D3`; the CLI and the tests refer to it. */
-  id: string;
+  /** Stable name of the rule, such as `V1` or `D3`; docs/operations.md lists them all. */
+  code: string;
   /** `error` stops the migration; `warning` needs an acknowledgement; `info` is only told. */
   severity: 'error' | 'warning' | 'info';
   /** Name of the VM, disk, network card, host or storage the finding is about. */
-  subject: string;
+  object: string;
   /** What was seen, as one sentence with the value in it. */
   observed: string;
   /** What would have passed. */

@@ -10,17 +10,17 @@ const SNAPSHOT_MARGIN = 0.1;
 
 /** Findings about one disk. */
 export function findDiskProblems(disk: SourceDisk, vm: SourceVm): Finding[] {
-  return [...refusals(disk), ...notices(disk)].map(([id, severity, observed, expected, remedy]) => ({
-    id,
+  return [...refusals(disk), ...notices(disk)].map(([code, severity, observed, expected, remedy]) => ({
+    code,
     severity,
-    subject: `${vm.name}: ${disk.label} (${disk.fileName})`,
+    object: `${vm.name}: ${disk.label} (${disk.fileName})`,
     observed,
     expected,
     remedy: severity === 'error' ? `${remedy} Alternatives: ${ALTERNATIVES}` : remedy,
   }));
 }
 
-type Row = [id: string, severity: Finding['severity'], observed: string, expected: string, remedy: string];
+type Row = [code: string, severity: Finding['severity'], observed: string, expected: string, remedy: string];
 
 function refusals(disk: SourceDisk): Row[] {
   const rows: Row[] = [];

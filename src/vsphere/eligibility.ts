@@ -5,7 +5,7 @@ import type { SourceVm } from './types.js';
 /**
  * Everything about a source VM that stops its migration or that a person must know beforehand: all of it, not the first.
  *
- * Pure. Ids follow the order of checks: V for the VM, D for its disks.
+ * Pure. Codes follow the table of checks: V for the VM, D for its disks.
  */
 export function findSourceProblems(vm: SourceVm): Finding[] {
   return [...findVmProblems(vm), ...findDriverRisks(vm), ...vm.disks.flatMap((disk) => findDiskProblems(disk, vm))];
@@ -14,10 +14,10 @@ export function findSourceProblems(vm: SourceVm): Finding[] {
 function findVmProblems(vm: SourceVm): Finding[] {
   const findings: Finding[] = [];
   const add = (
-    id: string,
+    code: string,
     severity: Finding['severity'],
     [observed, expected, remedy]: [string, string, string],
-  ): void => void findings.push({ id, severity, subject: vm.name, observed, expected, remedy });
+  ): void => void findings.push({ code, severity, object: vm.name, observed, expected, remedy });
 
   if (vm.snapshots.length > 0) {
     const names = vm.snapshots.map(({ name }) => `"${name}"`).join(', ');
@@ -127,17 +127,17 @@ function findDriverRisks(vm: SourceVm): Finding[] {
   const nics = vm.nics.filter(({ type }) => type === 'vmxnet3');
   return [
     ...disks.slice(0, 1).map((disk): Finding => ({
-      id: 'V22',
+      code: 'V22',
       severity: 'warning',
-      subject: `${vm.name}: ${disks.map(({ label }) => label).join(', ')}`,
+      object: `${vm.name}: ${disks.map(({ label }) => label).join(', ')}`,
       observed: `${disk.label} hangs on a PVSCSI controller of a Windows guest; its driver comes with VMware Tools.`,
       expected: 'a controller whose driver Windows brings itself, such as LSI Logic SAS',
       remedy: 'change the controller type before Tools are removed, or the VM may not boot afterwards.',
     })),
     ...nics.slice(0, 1).map((nic): Finding => ({
-      id: 'V23',
+      code: 'V23',
       severity: 'warning',
-      subject: `${vm.name}: ${nics.map(({ label }) => label).join(', ')}`,
+      object: `${vm.name}: ${nics.map(({ label }) => label).join(', ')}`,
       observed: `${nic.label} is a VMXNET3 card of a Windows guest; its driver comes with VMware Tools.`,
       expected: 'a card whose driver Windows brings itself, such as E1000E',
       remedy: 'expect the network to be gone once Tools are removed; note the addresses and have console access.',

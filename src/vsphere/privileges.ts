@@ -30,9 +30,9 @@ export async function checkPrivileges({ session }: Context): Promise<Finding[]> 
         ? []
         : [
             {
-              id: 'P1',
+              code: 'P1',
               severity: 'error',
-              subject: privilege,
+              object: privilege,
               observed: `The account may not ${purpose}.`,
               expected: `the right ${privilege}`,
               remedy: 'give the right to the account at the root, inherited (docs/privileges.md).',

@@ -31,7 +31,9 @@ export function renderDetails(s: MigrationStatus): string {
     ...section('Notes', s.notes.map(noteLine)),
     ...section(
       'Findings',
-      warnings.map((f) => `${f.severity} ${f.id}, ${f.subject}: ${f.observed.replace(/\.$/, '')}. Remedy: ${f.remedy}`),
+      warnings.map(
+        (f) => `${f.severity} ${f.code}, ${f.object}: ${f.observed.replace(/\.$/, '')}. Remedy: ${f.remedy}`,
+      ),
     ),
     ...section('Disks', s.disks.map(diskLine)),
     ...section(

@@ -43,9 +43,9 @@ export function spaceFindings({ name, disks }: Pick<TargetPlan, 'name' | 'disks'
   if (free >= needed) return [];
   return [
     {
-      id: 'T2',
+      code: 'T2',
       severity: sr.thick ? 'error' : 'warning',
-      subject: name,
+      object: name,
       observed: `SR "${sr.name}" has ${formatBytes(Math.max(0, free))} free`,
       expected: sr.thick
         ? `${formatBytes(needed)}: the disks, their snapshot and the test copy in full, because ${sr.type} is thick`
@@ -60,9 +60,9 @@ export function sizeFinding(disk: { label: string; capacityBytes: number }, sr: 
   if (disk.capacityBytes <= VHD_LIMIT_BYTES || sr.formats.includes('qcow2')) return [];
   return [
     {
-      id: 'T3',
+      code: 'T3',
       severity: 'error',
-      subject: disk.label,
+      object: disk.label,
       observed: `it has ${formatBytes(disk.capacityBytes)}, and SR "${sr.name}" (${sr.type}) keeps VHD only`,
       expected: `at most ${formatBytes(VHD_LIMIT_BYTES)}, or an SR with qcow2`,
       remedy: 'choose an SR that supports qcow2 with --sr',
@@ -74,9 +74,9 @@ function firmwareFindings({ name, firmware, secureBoot }: TargetPlan): Finding[]
   if (firmware !== 'uefi') return [];
   return [
     {
-      id: 'T6',
+      code: 'T6',
       severity: 'warning',
-      subject: name,
+      object: name,
       observed: `UEFI variables do not travel${secureBoot ? ', and Secure Boot will be off on the target' : ''}`,
       expected: 'a boot loader at the fallback path, or a boot entry made by hand',
       remedy: 'see in the test copy whether it boots',
@@ -89,9 +89,9 @@ async function networkFindings(xapi: Connection, { name, nics }: TargetPlan): Pr
   return nics
     .filter(({ networkUuid }) => networkUuid !== undefined && !known.has(networkUuid))
     .map(({ mac, networkUuid }) => ({
-      id: 'T7',
+      code: 'T7',
       severity: 'error' as const,
-      subject: name,
+      object: name,
       observed: `the card ${mac} would go to network ${networkUuid}, which the pool does not have`,
       expected: 'a network of this pool',
       remedy: 'correct `networks` of the pool in surefire.yaml',
@@ -109,9 +109,9 @@ async function finishedFindings(
   if (!before) return [];
   return [
     {
-      id: 'T8',
+      code: 'T8',
       severity: repeatReason ? 'warning' : 'error',
-      subject: name,
+      object: name,
       observed: `it was migrated here before, as "${String(before[1]['name_label'])}" (${before[1].uuid})`,
       expected: 'a VM that was not migrated before',
       remedy: 'if it is meant, start with --repeat "why"',

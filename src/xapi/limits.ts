@@ -49,20 +49,28 @@ export function limitFindings(plan: TargetPlan, { hostMemoryBytes, recommended }
   const cards = `${plan.nics.length} network cards`;
   const disks = `${plan.disks.length} disks`;
   const { memoryBytes = 0, cpuCount = 0 } = plan;
-  const rules: [id: string, observed: string, value: number, most: number, recommended: number, say: typeof plain][] = [
-    ['T4', cards, plan.nics.length, NIC_LIMIT, recommended.nics, plain],
-    ['T5', disks, plan.disks.length, DISK_LIMIT, recommended.disks, plain],
-    ['T9', `${formatBytes(memoryBytes)} of memory`, memoryBytes, hostMemoryBytes, recommended.memoryBytes, formatBytes],
-    ['T10', `${cpuCount} CPUs`, cpuCount, Number.POSITIVE_INFINITY, recommended.cpuCount, plain],
-  ];
-  return rules.flatMap(([id, observed, value, most, advised, say]) => {
+  const rules: [code: string, observed: string, value: number, most: number, recommended: number, say: typeof plain][] =
+    [
+      ['T4', cards, plan.nics.length, NIC_LIMIT, recommended.nics, plain],
+      ['T5', disks, plan.disks.length, DISK_LIMIT, recommended.disks, plain],
+      [
+        'T9',
+        `${formatBytes(memoryBytes)} of memory`,
+        memoryBytes,
+        hostMemoryBytes,
+        recommended.memoryBytes,
+        formatBytes,
+      ],
+      ['T10', `${cpuCount} CPUs`, cpuCount, Number.POSITIVE_INFINITY, recommended.cpuCount, plain],
+    ];
+  return rules.flatMap(([code, observed, value, most, advised, say]) => {
     if (value <= Math.min(most, advised)) return [];
     const isTooMuch = value > most;
     return [
       {
-        id,
+        code,
         severity: isTooMuch ? ('error' as const) : ('warning' as const),
-        subject: plan.name,
+        object: plan.name,
         observed: `it has ${observed}`,
         expected: isTooMuch ? `at most ${say(most)}` : `at most ${say(advised)}, as the template recommends`,
         remedy: isTooMuch ? 'give the source less before the migration' : 'see in the test copy whether it works',

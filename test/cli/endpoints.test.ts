@@ -64,7 +64,7 @@ state: { dir: state }
 
 interface Checked {
   errors: number;
-  findings: { id: string; severity: string; subject: string; observed: string; remedy: string }[];
+  findings: { code: string; severity: string; object: string; observed: string; remedy: string }[];
 }
 
 async function check(...more: string[]): Promise<{ exitCode: number | undefined; checked: Checked }> {
@@ -139,7 +139,7 @@ describe('migrate', () => {
 describe('check', () => {
   it('looks at both sides, the tools, the server and its workers', async () => {
     const { checked, exitCode } = await check();
-    const about = (id: string) => checked.findings.filter((finding) => finding.id === id);
+    const about = (code: string) => checked.findings.filter((finding) => finding.code === code);
     expect(about('certificate').map(({ severity }) => severity)).toEqual(['info', 'info']);
     expect(about('vcenter')[0]?.observed).toMatch(/logged in\.$/);
     expect(about('pool')[0]?.observed).toMatch(/^XCP-ng 8\.3\.0, 2 hosts, logged in; SR Local thin \(/);
@@ -152,7 +152,7 @@ describe('check', () => {
 
   it('[S32] says of a VM what its preflight would say, with severity, observation and remedy', async () => {
     const { checked } = await check('web01');
-    const tracking = checked.findings.filter(({ subject }) => subject.includes('web01'));
+    const tracking = checked.findings.filter(({ object }) => object.includes('web01'));
     expect(tracking.length).toBeGreaterThan(0);
     for (const finding of tracking) expect(['error', 'warning', 'info']).toContain(finding.severity);
     expect(await check('nobody')).toMatchObject({ exitCode: 11 });
@@ -162,7 +162,7 @@ describe('check', () => {
     writeConfig({ pin: '' });
     const { checked } = await check();
     writeConfig({});
-    const finding = checked.findings.find(({ id, subject }) => id === 'certificate' && subject === 'vCenter vc');
+    const finding = checked.findings.find(({ code, object }) => code === 'certificate' && object === 'vCenter vc');
     expect(finding?.severity).toBe('error');
     expect(finding?.remedy).toContain(`set vcenters.vc.fingerprintSha256: "${vsphere.fingerprintSha256}"`);
   });
@@ -171,7 +171,7 @@ describe('check', () => {
     writeConfig({ pin: 'AA:'.repeat(31) + 'AA' });
     const { checked } = await check();
     writeConfig({});
-    const finding = checked.findings.find(({ id, subject }) => id === 'certificate' && subject === 'vCenter vc');
+    const finding = checked.findings.find(({ code, object }) => code === 'certificate' && object === 'vCenter vc');
     expect(finding).toMatchObject({ severity: 'error' });
     expect(finding?.observed).toContain('pinned is AA:AA:');
   });

@@ -104,7 +104,7 @@ describe.concurrent('a second start', () => {
     expect((await failureOf(bench.migrate('repeater'))).type).toBe('AlreadyMigrated');
     const third = await bench.migrate('repeater', { acknowledge: false, repeatReason: 'the pool was lost' });
     const { findings } = await third.reaches('warnings');
-    expect(findings.filter(({ id }) => ['V18', 'T8'].includes(id)).map(({ severity }) => severity)).toEqual([
+    expect(findings.filter(({ code }) => ['V18', 'T8'].includes(code)).map(({ severity }) => severity)).toEqual([
       'warning',
       'warning',
     ]);

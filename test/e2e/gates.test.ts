@@ -144,7 +144,7 @@ describe.concurrent('preflight', () => {
     expect(outcome).toBe('attention');
     expect(failure?.type).toBe('PreflightFailed');
     expect(failure?.message).toContain('V19 sealed: It has a virtual TPM.');
-    expect(report?.findings.find(({ id }) => id === 'V19')).toMatchObject({ severity: 'error' });
+    expect(report?.findings.find(({ code }) => code === 'V19')).toMatchObject({ severity: 'error' });
     expect(report?.stages.map(({ stage }) => stage)).toEqual(['preflight']);
     expect(await bench.sourceState('sealed')).toEqual(before);
     expect(await bench.onPool('sealed')).toEqual([]);
@@ -157,7 +157,7 @@ describe.concurrent('preflight', () => {
     await bench.foreignSnapshot('hoarder', 'vm starting point');
     const run = await bench.migrate('hoarder', { acknowledge: false });
     const { findings } = await run.reaches('warnings');
-    expect(findings.find(({ id }) => id === 'V1')?.observed).toContain('"before the upgrade", "vm starting point"');
+    expect(findings.find(({ code }) => code === 'V1')?.observed).toContain('"before the upgrade", "vm starting point"');
     expect((await failureOf(run.say('acknowledgeWarnings', {}))).type).toBe('EvidenceMissing');
     await run.say('acknowledgeWarnings', { reason: 'read and understood' });
 

@@ -59,7 +59,7 @@ const vm: SourceVm = {
 };
 
 const idsOf = (changes: Partial<SourceVm>) =>
-  findSourceProblems({ ...vm, ...changes }).map(({ id, severity }) => `${id} ${severity}`);
+  findSourceProblems({ ...vm, ...changes }).map(({ code, severity }) => `${code} ${severity}`);
 const idsOfDisk = (changes: Partial<SourceDisk>) => idsOf({ disks: [{ ...disk, ...changes }] });
 
 describe('findSourceProblems', () => {
@@ -71,7 +71,7 @@ describe('findSourceProblems', () => {
     expect(idsOfDisk({ kind: 'rdmPhysical' })).toEqual(['D1 error']);
     expect(idsOfDisk({ kind: 'rdmVirtual' })).toEqual(['D2 error']);
     const [finding] = findSourceProblems({ ...vm, disks: [{ ...disk, kind: 'rdmPhysical' }] });
-    expect(finding?.subject).toContain('Hard disk 1');
+    expect(finding?.object).toContain('Hard disk 1');
     expect(finding?.observed).toContain('physical');
   });
 
@@ -87,7 +87,7 @@ describe('findSourceProblems', () => {
 
   it('[S66] only warns about vSAN', () => {
     const [finding] = findSourceProblems({ ...vm, disks: [{ ...disk, datastore: { ...datastore, type: 'vsan' } }] });
-    expect(finding).toMatchObject({ id: 'D10', severity: 'warning' });
+    expect(finding).toMatchObject({ code: 'D10', severity: 'warning' });
     expect(finding?.observed).toContain('unofficial');
   });
 

@@ -45,7 +45,7 @@ describe('inventory', () => {
 
   const inspect = async (name: string) => vsphere.inspectVm({ vmMoRef: await moRefOf(vsphere, name) });
   const problems = async (name: string) =>
-    findSourceProblems(await inspect(name)).map(({ id, severity }) => `${id} ${severity}`);
+    findSourceProblems(await inspect(name)).map(({ code, severity }) => `${code} ${severity}`);
 
   it('lists VMs by path and name, with sizes and states', async () => {
     const vms = await vsphere.listVms();

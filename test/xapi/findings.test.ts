@@ -28,7 +28,7 @@ describe('space (R26)', () => {
   it('wants three times the virtual size on a thick SR, to the byte', () => {
     const plan = (bytes: number) => ({ name: 'web01', disks: disks(bytes / 2, bytes / 2) });
     expect(spaceFindings(plan(20 * GIB), thick)).toEqual([]);
-    expect(spaceFindings(plan(20 * GIB + 2), thick)).toMatchObject([{ id: 'T2', severity: 'error' }]);
+    expect(spaceFindings(plan(20 * GIB + 2), thick)).toMatchObject([{ code: 'T2', severity: 'error' }]);
     expect(spaceFindings(plan(20 * GIB + 2 * GIB), thick)[0]!.remedy).toContain('free 6.0 GiB');
   });
 
@@ -68,7 +68,7 @@ describe('[S73] limits', () => {
   });
   const cards = (count: number) => Array.from({ length: count }, () => ({ mac: 'm', networkUuid: 'n' }));
   const said = (changes: Partial<TargetPlan>) =>
-    limitFindings(plan(changes), limits).map(({ id, severity }) => `${id} ${severity}`);
+    limitFindings(plan(changes), limits).map(({ code, severity }) => `${code} ${severity}`);
 
   it.each([
     [{ nics: cards(7) }, []],
@@ -130,7 +130,7 @@ describe('targetFindings', () => {
       .targetFindings(
         await planFor({ memoryBytes: 257 * GIB, nics: [{ mac: 'm', networkUuid: 'nowhere' }], firmware: 'uefi' }),
       );
-    expect(found.map(({ id, severity }) => [id, severity])).toEqual([
+    expect(found.map(({ code, severity }) => [code, severity])).toEqual([
       ['T9', 'error'],
       ['T6', 'warning'],
       ['T7', 'error'],
@@ -144,7 +144,7 @@ describe('targetFindings', () => {
     await xapi.markFinished(vmUuid, 'instance-2');
     expect(await xapi.targetFindings(await planFor())).toEqual([]);
     const plan = await planFor({ instanceUuid: 'instance-2' });
-    expect(await xapi.targetFindings(plan)).toMatchObject([{ id: 'T8', severity: 'error' }]);
+    expect(await xapi.targetFindings(plan)).toMatchObject([{ code: 'T8', severity: 'error' }]);
     expect(await xapi.targetFindings({ ...plan, repeatReason: 'lost' })).toMatchObject([{ severity: 'warning' }]);
   });
 });

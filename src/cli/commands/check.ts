@@ -29,7 +29,9 @@ export async function check(context: Context, options: CheckOptions, vm?: string
   ]);
   const findings = [...sides, ...rest].flat();
   // A side that cannot be asked has nothing to say of the VM.
-  const silent = sides.flat().some(({ id, severity }) => severity === 'error' && /^(certificate|endpoint)$/.test(id));
+  const silent = sides
+    .flat()
+    .some(({ code, severity }) => severity === 'error' && /^(certificate|endpoint)$/.test(code));
   if (vm !== undefined && !silent) findings.push(...(await checkVm(context, deps, options, vm)));
   const errors = findings.filter(({ severity }) => severity === 'error').length;
   const warnings = findings.filter(({ severity }) => severity === 'warning').length;
@@ -75,29 +77,29 @@ async function checkPool(config: Config, deps: Deps, name: string): Promise<Find
 /** What the server presents, and how to trust it when nothing says so yet. */
 async function checkCertificate(config: Config, kind: 'vcenters' | 'pools', name: string): Promise<Finding[]> {
   const endpoint = config[kind][name]!;
-  const subject = `${kind === 'pools' ? 'Pool' : 'vCenter'} ${name}`;
-  return attempt([], subject, async () => {
+  const object = `${kind === 'pools' ? 'Pool' : 'vCenter'} ${name}`;
+  return attempt([], object, async () => {
     const presented = await fetchCertificate(endpoint.url);
     const seen = `presents ${presented.fingerprintSha256} (${presented.subject}, ${presented.selfSigned ? 'self-signed' : `by ${presented.issuer}`}, until ${presented.validTo})`;
     const { fingerprintSha256: pin, caFile } = endpoint;
     if (pin !== undefined && sameFingerprint(pin, presented.fingerprintSha256))
-      return [info('certificate', subject, `${seen}; that is the pinned one.`)];
+      return [info('certificate', object, `${seen}; that is the pinned one.`)];
     if (pin === undefined && (caFile !== undefined || !presented.selfSigned)) {
       await trustFor({ url: endpoint.url, caFile });
-      return [info('certificate', subject, `${seen}; the configured authorities are asked at login.`)];
+      return [info('certificate', object, `${seen}; the configured authorities are asked at login.`)];
     }
     const why = pin === undefined ? 'nothing says that it is to be trusted' : `pinned is ${pin}`;
     const remedy = `Compare it with the server's own console; if it is the same, set ${kind}.${name}.fingerprintSha256: "${presented.fingerprintSha256}".`;
     const expected = 'A certificate of a trusted authority, or a pinned one.';
-    return [{ id: 'certificate', severity: 'error', subject, observed: `${seen}; ${why}.`, expected, remedy }];
+    return [{ code: 'certificate', severity: 'error', object, observed: `${seen}; ${why}.`, expected, remedy }];
   });
 }
 
 async function checkTransports(config: Config): Promise<Finding[]> {
   const { probeTransports } = await import('../../activities/transports.js');
   const { nbdkit, https, vddk } = await probeTransports({ config });
-  const finding = (severity: Finding['severity'], subject: string, observed: string, remedy = ''): Finding => ({
-    ...{ id: 'transport', severity, subject, observed, remedy },
+  const finding = (severity: Finding['severity'], object: string, observed: string, remedy = ''): Finding => ({
+    ...{ code: 'transport', severity, object, observed, remedy },
     expected: 'At least one transport can read.',
   });
   if (nbdkit === undefined) {
@@ -125,16 +127,16 @@ async function checkTransports(config: Config): Promise<Finding[]> {
 
 async function checkTemporal(context: Context): Promise<Finding[]> {
   const { temporal, transfer } = context.config();
-  const subject = `Temporal ${temporal.address}`;
-  return attempt([], subject, async () => {
+  const object = `Temporal ${temporal.address}`;
+  return attempt([], object, async () => {
     const { serverVersion, missingAttributes, workers } = await (await context.client()).health(transfer.queue);
     const expected = 'All search attributes registered, and a worker on each queue.';
     const problem = (observed: string, remedy: string): Finding => ({
-      ...{ id: 'temporal', severity: 'error', subject, observed, expected, remedy },
+      ...{ code: 'temporal', severity: 'error', object, observed, expected, remedy },
     });
     const missing = missingAttributes.join(', ');
     return [
-      info('temporal', subject, `server ${serverVersion}, namespace ${temporal.namespace}.`),
+      info('temporal', object, `server ${serverVersion}, namespace ${temporal.namespace}.`),
       ...(missing === ''
         ? []
         : [problem(`search attributes are missing: ${missing}.`, 'Run `surefire up`, which registers them.')]),
@@ -148,7 +150,7 @@ async function checkTemporal(context: Context): Promise<Finding[]> {
 }
 
 /** An endpoint that fails is a finding like the others, so that one look shows them all. */
-async function attempt(before: Finding[], subject: string, look: () => Promise<Finding[]>): Promise<Finding[]> {
+async function attempt(before: Finding[], object: string, look: () => Promise<Finding[]>): Promise<Finding[]> {
   try {
     return [...before, ...(await look())];
   } catch (error) {
@@ -158,18 +160,18 @@ async function attempt(before: Finding[], subject: string, look: () => Promise<F
     const expected = 'It answers, and we may log in.';
     return [
       ...before,
-      { id: 'endpoint', severity: 'error', subject, observed: `${observed} ${why}`.trim(), expected, remedy },
+      { code: 'endpoint', severity: 'error', object, observed: `${observed} ${why}`.trim(), expected, remedy },
     ];
   }
 }
 
-function info(id: string, subject: string, observed: string): Finding {
-  return { id, severity: 'info', subject, observed, expected: '', remedy: '' };
+function info(code: string, object: string, observed: string): Finding {
+  return { code, severity: 'info', object, observed, expected: '', remedy: '' };
 }
 
-function findingText({ severity, id, subject, observed, remedy }: Finding): string {
+function findingText({ severity, code, object, observed, remedy }: Finding): string {
   // Something that could be better but need not be.
   const fine = remedy === '' ? 'ok      ' : 'note    ';
   const mark = { info: fine, warning: 'WARNING ', error: 'ERROR   ' }[severity];
-  return `${mark} ${id.padEnd(12)} ${subject}: ${observed}${remedy === '' ? '' : `\n${' '.repeat(22)}Next: ${remedy}`}`;
+  return `${mark} ${code.padEnd(12)} ${object}: ${observed}${remedy === '' ? '' : `\n${' '.repeat(22)}Next: ${remedy}`}`;
 }

@@ -42,7 +42,7 @@ function describe(view: MigrationView, webUrl: string): string {
     ...(running && answer !== undefined ? [`Answer     ${answer}`] : []),
     ...view.steps.map((step) => `Now        ${stepLine(view.vm, step)}`),
     ...(status?.disks ?? []).map((disk) => `Disk       ${diskLine(disk)}`),
-    ...(status?.findings ?? []).map((f) => `Finding    ${f.severity} ${f.id} ${f.subject}: ${f.observed} ${f.remedy}`),
+    ...(status?.findings ?? []).map((f) => `Finding    ${f.severity} ${f.code} ${f.object}: ${f.observed} ${f.remedy}`),
     ...(status?.notes ?? []).map(({ fix, done, text, operator }, index) => {
       const kind = fix ? `fix ${index + 1}, ${done ? `done by ${done.operator}` : 'open'}` : 'note';
       return `Note       ${text} (${kind}, ${operator})`;

@@ -32,7 +32,7 @@ export async function preflight({ migration, gates }: Run): Promise<void> {
   upsertSearchAttributes([{ key: ATTRIBUTES.diskGiB, value: Math.ceil(gib) }]);
   const errors = plan.findings.filter((finding) => finding.severity === 'error');
   if (errors.length > 0) {
-    const list = errors.map((f) => `${f.id} ${f.subject}: ${f.observed}. ${f.remedy}`).join('\n');
+    const list = errors.map((f) => `${f.code} ${f.object}: ${f.observed}. ${f.remedy}`).join('\n');
     throw new Ending(
       'attention',
       'PreflightFailed',
