@@ -9,6 +9,8 @@ const MiB = 1024 * 1024;
 export interface LabVmSpec {
   name: string;
   firmware: 'bios' | 'uefi';
+  /** False: its first disk is 8 MiB of data from which nothing boots, for tests that do not look at the guest. */
+  boots?: boolean;
   /** One data disk for each, of this many bytes (a multiple of 512). */
   dataDiskBytes?: number[];
   /** What differs from the usual: running, Tools running, one vmxnet3 card, an empty CD drive, CBT off. */
@@ -46,7 +48,11 @@ export async function makeVms(dir: string, specs: LabVmSpec[]): Promise<VmOnReco
   for (const spec of specs) {
     const nonce = randomBytes(8).toString('hex');
     const boot = join(dir, `${spec.name}.raw`);
-    const disks = [await makeBootDisk({ firmware: spec.firmware, path: boot, nonce })];
+    const { firmware, boots = true } = spec;
+    const first = boots
+      ? makeBootDisk({ firmware, path: boot, nonce })
+      : makeDataDisk({ path: boot, sizeBytes: 8 * MiB, seed: nonce });
+    const disks = [await first];
     for (const [index, sizeBytes] of (spec.dataDiskBytes ?? []).entries()) {
       disks.push(await makeDataDisk({ path: join(dir, `${spec.name}_${index + 1}.raw`), sizeBytes, seed: nonce }));
     }

@@ -148,6 +148,22 @@ func (l *Lab) Admin() http.Handler {
 		l.rules = append(l.rules, rule)
 		return rule, nil
 	})
+	on("GET /rules", func(r *http.Request) (any, error) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		waiting := []Rule{}
+		for _, rule := range l.rules {
+			if rule.Count > 0 {
+				waiting = append(waiting, *rule)
+			}
+		}
+		return waiting, nil
+	})
+	on("GET /power", func(r *http.Request) (any, error) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return slices.Clone(l.power), nil
+	})
 	on("DELETE /rules", func(r *http.Request) (any, error) {
 		l.mu.Lock()
 		defer l.mu.Unlock()

@@ -43,10 +43,20 @@ export interface LabCall {
   object: string;
 }
 
-/** Makes the next `count` calls of a method slow, or fail. */
+/** A moment in which a VM went on or off, whoever did it. */
+export interface LabPowerChange {
+  time: string;
+  /** Its MoRef. */
+  vm: string;
+  state: LabVm['powerState'];
+}
+
+/** Makes the next `count` calls of a method slow, or fail, or lose their answer. */
 export interface LabRule {
   /** `CreateSnapshotEx_Task`, `Login`, `/folder`, ... */
   method: string;
+  /** Only requests that hold all these values; a snapshot's MoRef stands for its name and its VM as well. */
+  about?: string[];
   /** Default 1. */
   count?: number;
   /** Delay before the call or task goes on. */
@@ -57,6 +67,8 @@ export interface LabRule {
   detail?: Record<string, unknown>;
   /** The call itself fails, also where its task could. */
   call?: boolean;
+  /** The server does it, but the connection breaks before the answer. */
+  lost?: boolean;
 }
 
 /** Client of the admin endpoint: plays the guest, its administrator, the storage and misfortune. VMs by name or MoRef. */
@@ -131,6 +143,16 @@ export class VsphereAdmin {
 
   async addRule(rule: LabRule): Promise<void> {
     await this.#request('POST', '/rules', rule);
+  }
+
+  /** The rules that have not been used up. */
+  rules(): Promise<LabRule[]> {
+    return this.#request('GET', '/rules') as Promise<LabRule[]>;
+  }
+
+  /** When each VM went on and off, oldest first. */
+  async powerChanges(): Promise<LabPowerChange[]> {
+    return ((await this.#request('GET', '/power')) as LabPowerChange[] | null) ?? [];
   }
 
   async clearRules(): Promise<void> {

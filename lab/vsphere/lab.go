@@ -34,6 +34,7 @@ type Lab struct {
 	mu     sync.Mutex // guards what follows, and Scenario.Paging
 	rules  []*Rule
 	calls  []Call
+	power  []PowerChange
 	locked map[string]bool // VMs whose files somebody holds open
 }
 

@@ -113,6 +113,7 @@ func (vm *VM) setPower(ctx *simulator.Context, state types.VirtualMachinePowerSt
 	if vm.Runtime.PowerState == state {
 		return
 	}
+	vm.lab.recordPower(vm.Self.Value, state)
 	assign(ctx, vm, "runtime.powerState", state)
 	assign(ctx, vm, "summary.runtime.powerState", state)
 	host := ctx.Map.Get(*vm.Runtime.Host).(*simulator.HostSystem)
@@ -132,6 +133,19 @@ func (vm *VM) setPower(ctx *simulator.Context, state types.VirtualMachinePowerSt
 	vm.publishConnections(ctx)
 	vm.publishGuest(ctx)
 	vm.publishDisks(ctx)
+}
+
+// PowerChange is one moment in which a VM went on or off, whoever did it.
+type PowerChange struct {
+	Time  time.Time                      `json:"time"`
+	VM    string                         `json:"vm"`
+	State types.VirtualMachinePowerState `json:"state"`
+}
+
+func (l *Lab) recordPower(vm string, state types.VirtualMachinePowerState) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.power = append(l.power, PowerChange{time.Now(), vm, state})
 }
 
 // reboot is the guest starting again without the VM being off.

@@ -27,8 +27,19 @@ func (l *Lab) serveSDK(w http.ResponseWriter, r *http.Request) {
 	if method == "Fetch" {
 		w = &fetchWriter{w}
 	}
+	if l.loses(method, string(text)) {
+		l.model.Service.ServeSDK(unheard{}, r)
+		panic(http.ErrAbortHandler) // closes the connection, without a word
+	}
 	l.model.Service.ServeSDK(w, r)
 }
+
+// unheard is where an answer goes that nobody shall hear.
+type unheard struct{}
+
+func (unheard) Header() http.Header            { return http.Header{} }
+func (unheard) Write(text []byte) (int, error) { return len(text), nil }
+func (unheard) WriteHeader(int)                {}
 
 func refuse(w http.ResponseWriter, reason string) {
 	var text bytes.Buffer

@@ -124,7 +124,8 @@ func (vm *VM) task(ctx *simulator.Context, name, id string, f func() (types.AnyT
 		}
 		vm.busy = &t.Self
 		defer func() { vm.busy = nil }()
-		delay, fault := vm.lab.armed(name+"_Task", false)
+		text, _ := ctx.Value(requestText{}).(string)
+		delay, fault := vm.lab.armed(name+"_Task", text, false)
 		if delay > 0 {
 			// Let others read the VM meanwhile. The lock counts its holders;
 			// taking it once more, releasing twice, gives it up.

@@ -59,6 +59,8 @@ function serve(pool: Pool, resource: string, body: unknown, restart: () => void)
   switch (resource) {
     case 'GET /calls':
       return pool.calls.entries;
+    case 'GET /power':
+      return pool.power;
     case 'GET /imports':
       return pool.imports.records;
     case 'GET /vdis':

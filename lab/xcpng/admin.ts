@@ -2,8 +2,9 @@ import type { AdminFault, VdiPlace, VmPlace } from './admin-server.js';
 import type { LoggedCall } from './call-log.js';
 import type { Fault } from './faults.js';
 import type { ImportRecord } from './import-log.js';
+import type { PowerChange } from './pool.js';
 
-export type { AdminFault, Fault, ImportRecord, LoggedCall, VdiPlace, VmPlace };
+export type { AdminFault, Fault, ImportRecord, LoggedCall, PowerChange, VdiPlace, VmPlace };
 
 /** Typed client of the admin endpoint, for tests and the demo. */
 export class XcpngAdmin {
@@ -17,6 +18,16 @@ export class XcpngAdmin {
   /** Every API call so far, oldest first. */
   calls(): Promise<LoggedCall[]> {
     return this.#ask('GET', '/calls');
+  }
+
+  /** When each VM went on and off, oldest first. */
+  power(): Promise<PowerChange[]> {
+    return this.#ask('GET', '/power');
+  }
+
+  /** The faults that have not been used up. */
+  faults(): Promise<Fault[]> {
+    return this.#ask('GET', '/faults');
   }
 
   /** Every PUT so far, with its chunks. */

@@ -1,6 +1,8 @@
 /**
- * A fault to happen `times` times (default 1), to imports unless said otherwise.
- * `vdi` (a uuid) limits it to that VDI.
+ * A fault to happen `times` times (default 1), to imports unless said otherwise. `vdi` (a uuid) limits it to that VDI.
+ *
+ * A `call` is slow by `seconds`, fails with `code`, or, `lost`, is done but the connection breaks before the answer; with
+ * `about` only one that has each of these words in its arguments, or in the objects they refer to.
  */
 export type Fault = { vdi?: string; times?: number } & (
   | { kind: 'cut'; afterBytes: number; mode?: 'fin' | 'rst' }
@@ -11,7 +13,15 @@ export type Fault = { vdi?: string; times?: number } & (
   | { kind: 'detachLag'; ms: number }
   | { kind: 'vanishTask' }
   | { kind: 'corruptExport'; offset: number }
-  | { kind: 'call'; method: string; code: string; params?: string[] }
+  | {
+      kind: 'call';
+      method: string;
+      about?: string[];
+      code?: string;
+      params?: string[];
+      seconds?: number;
+      lost?: boolean;
+    }
 );
 
 export type FaultKind = Fault['kind'];

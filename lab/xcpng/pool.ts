@@ -40,6 +40,14 @@ export interface ImportUnderWay {
   revoke(): void;
 }
 
+/** A moment in which a VM went on or off. */
+export interface PowerChange {
+  at: string;
+  /** The VM's uuid. */
+  vm: string;
+  state: 'Running' | 'Halted';
+}
+
 /** Everything the simulated pool is made of; passed to every behaviour through its `Call`. */
 export class Pool {
   readonly stateDir: string;
@@ -52,6 +60,8 @@ export class Pool {
   readonly calls = new CallLog();
   readonly imports = new ImportLog();
   readonly machines: Machines;
+  /** When each VM went on and off, oldest first, whoever did it. */
+  readonly power: PowerChange[] = [];
   /** `host:port` by host ref, known once the listeners are open. */
   readonly authorities = new Map<string, string>();
   /** Certificate of each host in PEM, by reference. */

@@ -1,7 +1,7 @@
 import { assertActivatable, assertShareable, isRef } from './datapath.js';
 import { NULL_REF, type Row } from './datamodel.js';
 import { XapiError } from './errors.js';
-import type { Pool } from './pool.js';
+import type { Pool, PowerChange } from './pool.js';
 import { formatDate, isStruct, listOf, mapOf, numberOf, textOf } from './values.js';
 
 // What the database says about a VM's power; the processes are in `machines.ts`.
@@ -54,6 +54,7 @@ export async function bootVm(pool: Pool, vmRef: string, hostRef: string, paused:
   const console = db.create('console', { VM: vmRef, protocol: 'rfb', other_config: {} });
   const location = `https://${address}/console?uuid=${textOf(db.get('console', console), 'uuid')}`;
   db.set('console', console, { location });
+  recordPower(pool, vmRef, 'Running');
   try {
     await pool.machines.start(vmRef, paused);
   } catch (error) {
@@ -61,6 +62,10 @@ export async function bootVm(pool: Pool, vmRef: string, hostRef: string, paused:
     throw error;
   }
   db.set('VM', vmRef, { power_state: paused ? 'Paused' : 'Running' });
+}
+
+function recordPower(pool: Pool, vmRef: string, state: PowerChange['state']): void {
+  pool.power.push({ at: new Date().toISOString(), vm: textOf(pool.db.get('VM', vmRef), 'uuid'), state });
 }
 
 /** A start or reboot of the guest: the start time moves, and what an agent had said is void. */
@@ -84,6 +89,7 @@ export function haltVm(pool: Pool, vmRef: string): void {
   const { db } = pool;
   const vm = db.find('VM', vmRef);
   if (vm === undefined) return;
+  recordPower(pool, vmRef, 'Halted');
   for (const ref of listOf(vm, 'VBDs')) db.set('VBD', ref, { currently_attached: false, device: '' });
   for (const ref of listOf(vm, 'VIFs')) db.set('VIF', ref, { currently_attached: false });
   for (const ref of [...listOf(vm, 'consoles')]) db.delete('console', ref);

@@ -4,7 +4,7 @@ import type { Connection, Handler, HttpRequest } from './http.js';
 import { importRawVdi } from './import.js';
 import { formatJsonFailure, formatJsonSuccess, parseJsonCall } from './jsonrpc.js';
 import type { Pool } from './pool.js';
-import { dispatch } from './rpc.js';
+import { AnswerLost, dispatch } from './rpc.js';
 import { formatXmlFailure, formatXmlSuccess, parseXmlCall } from './xmlrpc.js';
 
 type Transfer = (pool: Pool, hostRef: string, request: HttpRequest, connection: Connection) => Promise<void>;
@@ -52,9 +52,15 @@ async function serveRpc(pool: Pool, hostRef: string, request: HttpRequest, conne
   const body = await connection.readBody(request);
   if (body === undefined) return false;
   const isJson = request.path.startsWith('/json');
-  const answer = isJson
-    ? await answerJson(pool, hostRef, body.toString())
-    : await answerXml(pool, hostRef, body.toString());
+  const answering = (isJson ? answerJson : answerXml)(pool, hostRef, body.toString());
+  const answer = await answering.catch((error: unknown) => {
+    if (!(error instanceof AnswerLost)) throw error;
+    return error;
+  });
+  if (answer instanceof AnswerLost) {
+    connection.socket.destroy();
+    return false;
+  }
   if (answer === undefined) {
     connection.respondAndClose(500, { 'content-type': 'text/html' }, '<html><body>malformed request</body></html>');
     return false;
@@ -69,6 +75,7 @@ async function answerJson(pool: Pool, hostRef: string, text: string): Promise<st
   try {
     return formatJsonSuccess(call, (await dispatch(pool, hostRef, call.method, call.params)).value);
   } catch (error) {
+    if (error instanceof AnswerLost) throw error;
     return formatJsonFailure(call, error);
   }
 }
@@ -79,6 +86,7 @@ async function answerXml(pool: Pool, hostRef: string, text: string): Promise<str
     const { value, type } = await dispatch(pool, hostRef, method, params);
     return formatXmlSuccess(value, type, method === 'system.listMethods');
   } catch (error) {
+    if (error instanceof AnswerLost) throw error;
     return formatXmlFailure(error);
   }
 }

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { TypeSpec, Value } from './datamodel.js';
 import { XapiError, asXapiError } from './errors.js';
 import { methodNamed, methodNames, type Method } from './methods.js';
@@ -10,6 +11,12 @@ export interface TypedResult {
   value: Value;
   type: TypeSpec;
 }
+
+/** The call was done, but its answer is not to arrive. */
+export class AnswerLost extends Error {}
+
+/** Of these a call can be said to be about one: they have names and marks of their own. */
+const CLASSES_OF_OBJECTS = ['VM', 'VDI', 'VBD', 'VIF', 'network', 'task'];
 
 const LIST: TypeSpec = { kind: 'set', of: { kind: 'string' } };
 
@@ -24,6 +31,7 @@ export async function dispatch(pool: Pool, hostRef: string, name: string, args: 
   try {
     return await run(pool, hostRef, name, args);
   } catch (error) {
+    if (error instanceof AnswerLost) throw error;
     const failure = asXapiError(error);
     entry.error = failure.code;
     throw failure;
@@ -41,8 +49,12 @@ async function run(pool: Pool, hostRef: string, name: string, args: unknown[]): 
   if (params.length < method.minParams || params.length > method.params.length) {
     throw new XapiError('MESSAGE_PARAMETER_COUNT_MISMATCH', [name, method.params.length, params.length]);
   }
-  const fault = pool.faults.take('call', (armed) => armed.method === name || armed.method === method.name);
-  if (fault !== undefined) throw new XapiError(fault.code, fault.params);
+  const fault = pool.faults.take(
+    'call',
+    (armed) => (armed.method === name || armed.method === method.name) && isAbout(pool, params, armed.about ?? []),
+  );
+  if (fault?.seconds !== undefined) await delay(fault.seconds * 1000);
+  if (fault?.code !== undefined) throw new XapiError(fault.code, fault.params);
   if (hostRef !== pool.masterRef) {
     throw new XapiError('HOST_IS_SLAVE', [pool.db.get('host', pool.masterRef)['address'] as string]);
   }
@@ -54,8 +66,28 @@ async function run(pool: Pool, hostRef: string, name: string, args: unknown[]): 
     return acceptValue(type, param, field);
   });
   const call: Call = { pool, hostRef, session: String(session) };
-  if (isAsync) return { value: runAsync(call, name, method, accepted), type: { kind: 'ref', cls: 'task' } };
-  return { value: await invoke(method, call, accepted), type: method.result };
+  const result: TypedResult = isAsync
+    ? { value: runAsync(call, name, method, accepted), type: { kind: 'ref', cls: 'task' } }
+    : { value: await invoke(method, call, accepted), type: method.result };
+  if (fault?.lost) throw new AnswerLost();
+  return result;
+}
+
+/** Whether each word is in the arguments, in a record they refer to, or in one that such a record refers to. */
+function isAbout(pool: Pool, params: unknown[], words: string[]): boolean {
+  if (words.length === 0) return true;
+  const own = JSON.stringify(params);
+  const near = recordsIn(pool, own);
+  const texts = [own, ...near, ...near.flatMap((text) => recordsIn(pool, text))];
+  return words.every((word) => texts.some((text) => text.includes(word)));
+}
+
+function recordsIn(pool: Pool, text: string): string[] {
+  const refs = new Set(text.match(/OpaqueRef:[\w-]+/g));
+  return [...refs].flatMap((ref) => {
+    const found = CLASSES_OF_OBJECTS.map((cls) => pool.db.find(cls, ref)).find((row) => row !== undefined);
+    return found === undefined ? [] : [JSON.stringify(found)];
+  });
 }
 
 async function invoke(method: Method, call: Call, args: Value[]): Promise<Value> {

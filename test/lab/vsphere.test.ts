@@ -72,6 +72,19 @@ describe("the lab's vCenter", () => {
     expect((await admin.calls()).map((call) => call.method)).toEqual(['Login']);
   });
 
+  it('breaks the connection after the one call that a rule is about was done', async () => {
+    const { moRef } = await admin.vm('web');
+    await admin.addRule({ method: 'PowerOnVM_Task', about: ['vm-0'], lost: true });
+    await admin.addRule({ method: 'PowerOnVM_Task', about: [moRef], lost: true });
+    const before = (await admin.powerChanges()).length;
+    await expect(vim.call('VirtualMachine', moRef, 'PowerOnVM_Task')).rejects.toThrow();
+    await waitFor(async () => (await admin.powerState('web')) === 'poweredOn', 'the VM to run');
+    expect((await admin.rules()).map(({ about }) => about)).toEqual([['vm-0']]);
+    expect((await admin.powerChanges()).slice(before)).toMatchObject([{ vm: moRef, state: 'poweredOn' }]);
+    await admin.clearRules();
+    await admin.shutdown('web');
+  });
+
   it('goes on with its inventory, certificate and address after it was killed', async () => {
     const { moRef } = await admin.vm('web');
     await vim.login();

@@ -86,6 +86,21 @@ describe('faults armed at the admin endpoint', () => {
     await pool.call('VM.get_all');
   });
 
+  it('call makes slow or loses the answer of the calls about one object only', async () => {
+    await pool.call('VDI.set_name_label', vdi, 'the one');
+    const other = await pool.createVdi(2 * MIB);
+    const about = ['the one'];
+    await admin.fault({ kind: 'call', method: 'VDI.set_name_description', about, lost: true });
+    await admin.fault({ kind: 'call', method: 'VDI.get_name_description', about, seconds: 0.3 });
+    await pool.call('VDI.set_name_description', other, 'heard');
+    await expect(pool.call('VDI.set_name_description', vdi, 'unheard')).rejects.toThrow();
+    expect(await admin.faults()).toHaveLength(1);
+    const at = Date.now();
+    expect(await pool.call('VDI.get_name_description', vdi)).toBe('unheard');
+    expect(Date.now() - at).toBeGreaterThanOrEqual(290);
+    expect(await admin.faults()).toEqual([]);
+  });
+
   it('expireSessions ends every session, also under a waiting event.from', async () => {
     const { token } = await pool.call<{ token: string }>('event.from', ['vm'], '', 0);
     const waiting = expect(pool.call('event.from', ['vm'], token, 5)).rejects.toMatchObject({
