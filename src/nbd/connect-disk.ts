@@ -1,7 +1,7 @@
 import { nbdkitFailure } from './classify.js';
 import { NbdClient } from './nbd-client.js';
 import { NbdRefused } from './nbd-handshake.js';
-import type { DiskSource, NbdClientOptions } from './types.js';
+import type { DiskSource, NbdClientSettings } from './types.js';
 
 /**
  * Connects to an opened disk. With vddk this is the moment of the login; a refusal is explained by nbdkit's stderr.
@@ -11,7 +11,7 @@ import type { DiskSource, NbdClientOptions } from './types.js';
  */
 export async function connectDisk(
   source: DiskSource,
-  options: Omit<NbdClientOptions, 'socketPath'> & { subject: string },
+  options: NbdClientSettings & { subject: string },
 ): Promise<NbdClient> {
   const since = performance.now();
   try {

@@ -1,6 +1,6 @@
 import { connectDisk } from './connect-disk.js';
 import type { NbdClient } from './nbd-client.js';
-import type { DiskSource, NbdClientOptions } from './types.js';
+import type { DiskSource, NbdClientSettings } from './types.js';
 
 /**
  * Gives connections to one disk over and over, as `copyPass` asks for them. An nbdkit that has ended, or whose last
@@ -8,11 +8,11 @@ import type { DiskSource, NbdClientOptions } from './types.js';
  */
 export class DiskOpener {
   readonly #open: () => Promise<DiskSource>;
-  readonly #options: Omit<NbdClientOptions, 'socketPath'> & { subject: string };
+  readonly #options: NbdClientSettings & { subject: string };
   #source: DiskSource | undefined;
   #client: NbdClient | undefined;
 
-  constructor(open: () => Promise<DiskSource>, options: Omit<NbdClientOptions, 'socketPath'> & { subject: string }) {
+  constructor(open: () => Promise<DiskSource>, options: NbdClientSettings & { subject: string }) {
     this.#open = open;
     this.#options = options;
   }

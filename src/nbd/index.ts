@@ -3,10 +3,12 @@
  *
  *   openVddk(options), openHttps(options) -> DiskSource        sweepLeftovers(runDir) at worker start
  *   connectDisk(source, {subject}) -> NbdClient                the reader that `copyPass` wants; failures are classified
+ *   connectExport(remote, {subject}) -> NbdClient              the same over TLS, from a server in the network
  *   NbdClient: read, mapExtents, close
  *   new DiskOpener(() => openVddk(...), {subject}).connect()   the same again and again, with a new nbdkit when it is needed
  */
 export { connectDisk } from './connect-disk.js';
+export { connectExport } from './connect-export.js';
 export { DiskOpener } from './disk-opener.js';
 export { sweepLeftovers } from './leftovers.js';
 export { NbdClient } from './nbd-client.js';

@@ -5,8 +5,8 @@ import type { NbdExport } from './nbd-handshake.js';
 import type { MapExtent, NbdClientOptions } from './types.js';
 
 /**
- * NBD client for one export on a unix socket: many requests in flight, read data straight from the socket into the
- * caller's buffers.
+ * NBD client for one export, on a unix socket or over TLS: many requests in flight, read data straight from the socket
+ * into the caller's buffers.
  *
  * After any error reply the connection counts as lost (NbdConnectionLost, retryable): the caller closes it and connects
  * again.

@@ -1,7 +1,8 @@
-import net from 'node:net';
+import type { Socket } from 'node:net';
 import { failure } from '../shared/errors.js';
-import { negotiate, type NbdExport } from './nbd-handshake.js';
+import { NbdHandshake, type NbdExport } from './nbd-handshake.js';
 import { ReplyReader, type NbdRequest } from './nbd-replies.js';
+import { connectTcp, connectUnix, upgradeToTls, type ByteSink } from './transport.js';
 import type { NbdClientOptions } from './types.js';
 
 const REQUEST_MAGIC = 0x25609513;
@@ -15,7 +16,8 @@ export class NbdConnection {
   readonly #subject: string;
   readonly #requestMs: number;
   readonly #drainMs: number;
-  readonly #socket: net.Socket;
+  readonly #sink: ByteSink;
+  #socket: Socket;
   readonly #closed: Promise<void>;
   readonly #pending = new Map<number, NbdRequest>();
   readonly #replies: ReplyReader;
@@ -32,7 +34,8 @@ export class NbdConnection {
   #progressAt = Date.now();
   #watch: NodeJS.Timeout | undefined;
 
-  constructor({ socketPath, subject, timeouts }: NbdClientOptions) {
+  constructor(options: NbdClientOptions) {
+    const { subject, timeouts } = options;
     this.#subject = subject ?? 'the disk';
     this.#requestMs = timeouts?.requestMs ?? 180_000;
     this.#drainMs = timeouts?.drainMs ?? 5_000;
@@ -41,16 +44,9 @@ export class NbdConnection {
       finished: (id, request) => this.#settle(id, request),
       broken: (why) => this.lose(why),
     });
-    this.#socket = net.connect({
-      path: socketPath,
-      onread: {
-        buffer: () => this.#replies.space(),
-        callback: (length) => {
-          this.#received(length);
-          return true;
-        },
-      },
-    });
+    this.#sink = { space: () => this.#replies.space(), received: (length) => this.#received(length) };
+    this.#socket =
+      'remote' in options ? connectTcp(options.remote, this.#sink) : connectUnix(options.socketPath, this.#sink);
     this.#socket.on('error', (error) => this.lose(error.message));
     this.#closed = new Promise((resolve) => {
       this.#socket.once('close', () => {
@@ -61,14 +57,16 @@ export class NbdConnection {
   }
 
   /** Negotiates; `connectMs` covers a vSphere login and the opening of the disk. */
-  async open({ timeouts, signal }: NbdClientOptions): Promise<NbdExport> {
+  async open(options: NbdClientOptions): Promise<NbdExport> {
+    const { timeouts, signal } = options;
     const connectMs = timeouts?.connectMs ?? 120_000;
     const timer = setTimeout(() => this.lose(`no answer to the NBD handshake in ${connectMs} ms`), connectMs);
     const onAbort = () => this.lose('aborted');
     signal?.addEventListener('abort', onAbort, { once: true });
     try {
       signal?.throwIfAborted();
-      const disk = await negotiate(this.#socket, (length) => this.#take(length));
+      const disk = await this.#negotiate(options);
+      this.#expectSilence();
       this.#early = undefined;
       const every = Math.min(5_000, Math.ceil(this.#requestMs / 4));
       this.#watch = setInterval(() => this.#checkProgress(), every).unref();
@@ -77,6 +75,30 @@ export class NbdConnection {
       clearTimeout(timer);
       signal?.removeEventListener('abort', onAbort);
     }
+  }
+
+  async #negotiate(options: NbdClientOptions): Promise<NbdExport> {
+    const handshake = new NbdHandshake(
+      () => this.#socket,
+      (length) => this.#take(length),
+    );
+    await handshake.greet();
+    // The default export: nbdkit serves one disk.
+    if (!('remote' in options)) return requireStructured(await handshake.negotiate(''));
+    await handshake.startTls();
+    // What came in clear text must not be taken for something that came encrypted.
+    this.#expectSilence();
+    const secure = await upgradeToTls(this.#socket, options.remote, this.#sink);
+    secure.on('error', (error) => this.lose(error.message));
+    secure.once('close', () => this.lose('the NBD server closed the connection'));
+    this.#socket = secure;
+    const disk = await handshake.negotiate(options.remote.exportName);
+    if (!disk.structured) this.#replies.useSimpleReplies();
+    return disk;
+  }
+
+  #expectSilence(): void {
+    if ((this.#early?.length ?? 0) > 0) throw new Error('the NBD server said more than it was asked');
   }
 
   request(command: number, offset: number, length: number, buffer?: Buffer): Promise<number[]> {
@@ -134,7 +156,7 @@ export class NbdConnection {
 
   #lostFailure(why: string): Error {
     return failure('NbdConnectionLost', {
-      what: `Lost the connection to nbdkit while reading ${this.#subject}.`,
+      what: `Lost the NBD connection while reading ${this.#subject}.`,
       why: `${why.charAt(0).toUpperCase()}${why.slice(1)}.`,
       next: 'nothing; the read is tried again on a new connection.',
     });
@@ -184,7 +206,12 @@ export class NbdConnection {
       this.#giveHandshake();
       return;
     }
-    this.#replies.received(length);
+    try {
+      this.#replies.received(length);
+    } catch (error) {
+      // Whatever the peer made up: it ends this connection, never the process.
+      this.lose(`the NBD server's reply makes no sense: ${String(error)}`);
+    }
   }
 
   #settle(id: number, request: NbdRequest): void {
@@ -201,4 +228,10 @@ export class NbdConnection {
     }
     if (this.#pending.size === 0) this.#onIdle?.();
   }
+}
+
+/** On a unix socket the kernel writes into a structured reply's header; nbdkit always speaks them. */
+function requireStructured(disk: NbdExport): NbdExport {
+  if (!disk.structured) throw new Error('the NBD server offers no structured replies');
+  return disk;
 }

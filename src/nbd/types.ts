@@ -88,8 +88,21 @@ export interface MapExtent {
   kind: 'data' | 'zero' | 'absent';
 }
 
-export interface NbdClientOptions {
-  socketPath: string;
+/** An NBD server in the network. It is spoken to over TLS, or not at all. */
+export interface NbdRemote {
+  /** Address without brackets. */
+  host: string;
+  port: number;
+  exportName: string;
+  tls: PinnedTls;
+  /** Name in its certificate, where that is not `host`. */
+  serverName?: string;
+}
+
+/** Where a disk is served: by an nbdkit of ours, or in the network. */
+export type NbdServer = { socketPath: string } | { remote: NbdRemote };
+
+export interface NbdClientSettings {
   /** The disk as people know it, for error texts. */
   subject?: string;
   timeouts?: {
@@ -103,3 +116,5 @@ export interface NbdClientOptions {
   /** Ends the connecting only. */
   signal?: AbortSignal;
 }
+
+export type NbdClientOptions = NbdServer & NbdClientSettings;

@@ -111,7 +111,7 @@ describe('NbdClient', () => {
     const client = await connect(nbdkit.socketPath);
     const reading = readBytes(client, 0, 512);
     process.kill(nbdkit.pid, 'SIGKILL');
-    await expect(reading).rejects.toThrow('Lost the connection');
+    await expect(reading).rejects.toThrow('Lost the NBD connection');
   });
 
   it('accepts replies in several parts and holes', async () => {
