@@ -36,6 +36,16 @@ export interface Choices {
   /** Default: given at the start. */
   acknowledge?: boolean;
   repeatReason?: string;
+  /** Default: that of `surefire up`. See `startTransferWorker`. */
+  transferQueue?: string;
+}
+
+/** The line of `surefire up --json`, as far as it is wanted here. */
+interface Announced {
+  address: string;
+  webUrl: string;
+  namespace: string;
+  temporalPid: number;
 }
 
 /**
@@ -52,14 +62,21 @@ export class Bench {
   readonly temporal: Client;
   readonly deps: ReturnType<typeof connectDeps>;
   readonly config: Config;
+  readonly temporalPid: number;
+  /** Ended before everything else, newest first. */
+  readonly endings: (() => Promise<unknown>)[] = [];
   readonly #stop: () => Promise<void>;
 
-  private constructor(parts: Pick<Bench, 'lab' | 'api' | 'client' | 'temporal' | 'config'>, stop: () => Promise<void>) {
+  private constructor(
+    parts: Pick<Bench, 'lab' | 'api' | 'client' | 'temporal' | 'config' | 'temporalPid'>,
+    stop: () => Promise<void>,
+  ) {
     this.lab = parts.lab;
     this.api = parts.api;
     this.client = parts.client;
     this.temporal = parts.temporal;
     this.config = parts.config;
+    this.temporalPid = parts.temporalPid;
     this.deps = connectDeps(parts.config);
     this.vsphere = new VsphereAdmin(parts.lab.description.vsphere.adminUrl);
     this.pool = new XcpngAdmin(parts.lab.pool.adminUrl);
@@ -82,12 +99,14 @@ export class Bench {
       if (up.exitCode !== null) throw new Error(`surefire up ended: ${(await up).stderr}`);
       return out.includes('\n');
     });
-    const { address, webUrl, namespace } = JSON.parse(out) as { address: string; webUrl: string; namespace: string };
+    const { address, webUrl, namespace, temporalPid } = JSON.parse(out) as Announced;
     const client = await connectClient({ temporal: { address, webUrl, namespace } });
     const connection = await Connection.connect({ address });
     const temporal = new Client({ connection, namespace });
     const api = await ApiClient.connect(lab.pool);
-    const bench = new Bench({ lab, api, client, temporal, config: loadConfig(file) }, async () => {
+    const config = { ...loadConfig(file), temporal: { ...loadConfig(file).temporal, address, webUrl } };
+    const bench = new Bench({ lab, api, client, temporal, config, temporalPid }, async () => {
+      for (const end of bench.endings.reverse()) await end();
       await Promise.all([client.close(), connection.close(), bench.deps.close()]);
       up.kill('SIGTERM');
       await up;
@@ -108,7 +127,7 @@ export class Bench {
     const { nics } = await this.deps.vsphere(vcenter).inspectVm({ vmMoRef: moRef });
     const networkNames = nics.map(({ networkName }) => networkName);
     const { sr, networks } = await resolveTarget(this.deps, this.config, pool, { networkNames, overrides: {} });
-    const { acknowledge = true, policy, repeatReason } = choices;
+    const { acknowledge = true, policy, repeatReason, transferQueue = this.config.transfer.queue } = choices;
     return {
       vm,
       schema: 1,
@@ -118,7 +137,7 @@ export class Bench {
         srUuid: sr.uuid,
         networks: Object.fromEntries(Object.entries(networks).map(([name, { uuid }]) => [name, uuid])),
       },
-      transferQueue: this.config.transfer.queue,
+      transferQueue,
       policy: { ...this.config.policy, shutdownHook: false, ...policy },
       requestedBy: OPERATOR,
       ...(acknowledge && { acknowledgedWarnings: { operator: OPERATOR, reason: 'a lab' } }),

@@ -94,12 +94,13 @@ export async function bootProofOf({ lab, pool }: Bench, vm: string, vmUuid: stri
 
 export const configFileOf = ({ lab }: Bench): string => join(dirname(lab.description.stateDir), 'surefire.yaml');
 
-interface Process {
+export interface Process {
   pid: string;
   argv: string[];
 }
 
-async function processes(): Promise<Process[]> {
+/** Every process of this machine whose command line can be read. */
+export async function processes(): Promise<Process[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
   return Promise.all(
     pids.map(async (pid) => {

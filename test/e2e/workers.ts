@@ -1,0 +1,70 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { execa } from 'execa';
+import { parse, stringify } from 'yaml';
+import type { WorkerRole } from '../../src/worker.js';
+import { waitFor, type Bench } from './harness.js';
+import { processes } from './world.js';
+
+const WORKER = fileURLToPath(new URL('../../dist/src/worker.js', import.meta.url));
+
+/**
+ * Process id of the worker of `surefire up` that runs now. When it dies another is started: after a second, and later
+ * each time it dies within a minute.
+ */
+export async function workerPid({ config }: Bench, role: WorkerRole): Promise<number> {
+  return waitFor(`the ${role} worker`, async () => {
+    const found = (await processes()).find(({ argv }) => argv.includes(role) && argv.includes(config.path));
+    return found === undefined ? undefined : Number(found.pid);
+  });
+}
+
+/** `kill -9` of a worker of `surefire up`. Settles when another has taken its place, though it may not poll yet. */
+export async function crashWorker(bench: Bench, role: WorkerRole): Promise<void> {
+  const pid = await workerPid(bench, role);
+  process.kill(pid, 'SIGKILL');
+  await waitFor(`another ${role} worker`, async () => (await workerPid(bench, role)) !== pid);
+}
+
+/** A transfer worker that belongs to the test: to be killed, stopped and started without disturbing the others. */
+export interface TestWorker {
+  pid: number;
+  queue: string;
+  logFile: string;
+  /** Sends a signal; after SIGKILL and SIGTERM settles when the process is gone. */
+  kill(signal: NodeJS.Signals): Promise<void>;
+}
+
+/**
+ * Starts one and waits until it polls. A second one with the same name is the successor of the first after a crash: the
+ * same queue, and the same run folder, where it ends what nbdkit the first may have left. Two at the same time need two
+ * names, and share a queue when it is given.
+ */
+export async function startTransferWorker(bench: Bench, name: string, queue = `transfer.${name}`): Promise<TestWorker> {
+  const { path, temporal } = bench.config;
+  const folder = dirname(path);
+  const settings = parse(await readFile(path, 'utf8')) as { transfer: object };
+  const file = join(folder, `${name}.yaml`);
+  const transfer = { ...settings.transfer, queue, runDir: join(folder, `run-${name}`) };
+  await writeFile(file, stringify({ ...settings, transfer }), { mode: 0o600 });
+  const logFile = join(folder, `worker-${name}.log`);
+  const child = execa(process.execPath, [WORKER, '--role', 'transfer', '--config', file], {
+    reject: false,
+    stdin: 'ignore',
+    stdout: 'ignore',
+    stderr: { file: logFile, append: true },
+    env: { SUREFIRE_TEMPORAL_ADDRESS: temporal.address },
+  });
+  const kill = async (signal: NodeJS.Signals) => {
+    child.kill(signal);
+    if (signal === 'SIGKILL' || signal === 'SIGTERM') await child;
+  };
+  bench.endings.push(() => kill('SIGKILL'));
+  await waitFor(`the transfer worker ${name}`, async () => {
+    if (child.exitCode !== null) throw new Error(`it ended: ${await readFile(logFile, 'utf8')}`);
+    const identities = (await bench.client.health(queue)).workers[queue] ?? [];
+    return identities.some((identity) => identity.startsWith(`${child.pid}@`));
+  });
+  return { pid: child.pid ?? 0, queue, logFile, kill };
+}
