@@ -76,8 +76,8 @@ const transfer = z.strictObject({
     .min(2 * 1024 ** 2)
     .multipleOf(512)
     .default(4 * GIB),
-  /** ... or after this long, whichever is first. */
-  segmentSeconds: seconds.default(300),
+  /** ... or after this long, whichever is first. The pool forgets a task after a day, so no request comes near it. */
+  segmentSeconds: seconds.max(900).default(300),
   /** Sockets of running nbdkit processes; a short path, for a socket's name fits 107 bytes. */
   runDir: z
     .string()

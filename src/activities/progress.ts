@@ -2,35 +2,43 @@ import { activityInfo, heartbeat } from '@temporalio/activity';
 import { failure, formatBytes, formatDuration, formatRate } from '../shared/index.js';
 import type { TransferProgress } from '../shared/index.js';
 
-/** Attempts in a row that may move nothing before a person is asked. */
+/** Attempts in a row that must have moved nothing, for as long as the input says, before a person is asked. */
 const STALLED_LIMIT = 5;
+const FIRST_RETRY_MS = 2_000;
+const LONGEST_RETRY_MS = 30_000;
 
 /** Heartbeat of a transfer: what the Web UI shows, and what the next attempt knows of this one. */
 interface Beat extends TransferProgress {
   /** Attempts in a row, this one included, that have moved nothing so far. */
   stalled: number;
+  /** When the first of them began, an epoch time. */
+  stalledSince?: number;
 }
 
 /**
  * Reports a transfer's progress and stops it when attempt after attempt moves nothing: so a copy survives any number of
- * restarts, and yet ends when it cannot work.
+ * restarts and the reboot of a host, and yet ends when it cannot work.
  *
  * @throws NoProgress
  */
 export class ProgressReporter {
   readonly #disk: string;
   readonly #stalledBefore: number;
+  readonly #stalledSince: number;
   readonly #startBytes: number;
   #last: Beat | undefined;
 
-  constructor(disk: string) {
+  /** @param patienceSeconds How long attempts may move nothing. */
+  constructor(disk: string, patienceSeconds: number) {
     this.#disk = disk;
     const before = activityInfo().heartbeatDetails as Beat | undefined;
     this.#stalledBefore = before?.stalled ?? 0;
+    this.#stalledSince = before?.stalledSince ?? Date.now();
     this.#startBytes = before?.doneBytes ?? 0;
-    if (this.#stalledBefore < STALLED_LIMIT) return;
+    const stalledMs = Date.now() - this.#stalledSince;
+    if (this.#stalledBefore < STALLED_LIMIT || stalledMs < patienceSeconds * 1000) return;
     throw failure('NoProgress', {
-      what: `${disk}: ${STALLED_LIMIT} attempts in a row moved nothing.`,
+      what: `${disk}: ${this.#stalledBefore} attempts in a row moved nothing.`,
       why: 'The last failures are among the pending activities in the Web UI.',
       next: 'mend the cause, then decide `retry`.',
     });
@@ -48,7 +56,7 @@ export class ProgressReporter {
       totalBytes,
       bytesPerSecond: Math.round(bytesPerSecond),
       attempt: activityInfo().attempt,
-      stalled: moved ? 0 : this.#stalledBefore + 1,
+      ...(moved ? { stalled: 0 } : { stalled: this.#stalledBefore + 1, stalledSince: this.#stalledSince }),
     };
     heartbeat(this.#last);
   }
@@ -58,8 +66,15 @@ export class ProgressReporter {
     if (this.#last) heartbeat(this.#last);
   }
 
-  /** The attempt ends because it was told to: that is no stall. */
+  /** How long to wait after a failure: longer each time nothing was moved, so that a busy host is left in peace. */
+  get retryDelayMs(): number {
+    return Math.min(FIRST_RETRY_MS * 2 ** (this.#last?.stalled ?? 0), LONGEST_RETRY_MS);
+  }
+
+  /** The attempt ends because it was told to: that is no stall, and the time until the next one is not lost either. */
   stoppedOnPurpose(): void {
-    if (this.#last) heartbeat({ ...this.#last, stalled: this.#stalledBefore });
+    if (!this.#last) return;
+    const { stalledSince: _over, ...last } = this.#last;
+    heartbeat({ ...last, stalled: this.#stalledBefore });
   }
 }

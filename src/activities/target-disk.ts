@@ -7,17 +7,17 @@ import type { Xapi } from '../xapi/index.js';
 /** How often XAPI is told that a long task lives; it collects those that show no progress for a day. */
 const TASK_ALIVE_MS = 10_000;
 
-/** The checkpoint of a disk, kept on the disk itself (design 4). */
-export function checkpointsOn(xapi: Xapi, vdiUuid: string): CheckpointStore {
+/** The checkpoint of a disk, kept on the disk itself (design 4), written by nobody but the disk's writer (R17). */
+export function checkpointsOn(xapi: Xapi, vdiUuid: string, writerId: string): CheckpointStore {
   return {
     load: async () => (await xapi.loadCheckpoint(vdiUuid)) as Checkpoint | undefined,
-    save: (checkpoint) => xapi.saveCheckpoint(vdiUuid, checkpoint),
+    save: (checkpoint) => xapi.saveCheckpoint(vdiUuid, writerId, checkpoint),
   };
 }
 
 /**
- * Turns segments into PUTs. Before each one the pool is asked whether we still are the writer, and whether the last PUT
- * has let go of the disk (R17).
+ * Turns segments into PUTs. Before each one the pool is asked whether we still are the writer and whether the last PUT
+ * has let go of the disk, and before its first byte the former once more (R17).
  */
 export function sinkFor(
   xapi: Xapi,
@@ -27,7 +27,7 @@ export function sinkFor(
   return {
     async open(segment, signal) {
       await xapi.requireWriter(vdiUuid, writerId);
-      await xapi.awaitNoAttachment(vdiUuid);
+      await xapi.awaitNoAttachment(vdiUuid, writerId);
       const { host, sessionId, vdiRef, tlsForHost } = await xapi.vdiAccess(vdiUuid);
       const taskRef = await xapi.createTask(`[surefire] ${name}, segment ${segment.index}`, migrationId);
       try {
@@ -42,6 +42,12 @@ export function sinkFor(
           vdiName: name,
           signal,
         });
+        try {
+          await xapi.confirmWriter(vdiUuid, { writerId, taskRef });
+        } catch (error) {
+          writer.abort();
+          throw error;
+        }
         return withTask(xapi, writer, taskRef, segment);
       } catch (error) {
         await xapi.destroyTask(taskRef);

@@ -1,5 +1,6 @@
 import { activityInfo, cancellationSignal } from '@temporalio/activity';
-import { CancelledFailure } from '@temporalio/common';
+import type { Info } from '@temporalio/activity';
+import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { DiskOpener } from '../nbd/index.js';
 import type { NbdClient } from '../nbd/index.js';
 import { failure } from '../shared/index.js';
@@ -28,7 +29,7 @@ export function transferActivities(deps: Deps): TransferActivities {
       return withSource(deps, input, async (opener, connect, progress) => {
         const xapi = deps.xapi(target.pool);
         const { plan, deltaMethod } = await planPass(input, deps.vsphere(input.source.vcenter), connect);
-        const writerId = `${activityInfo().workflowExecution?.runId}/${activityInfo().activityId}/${activityInfo().attempt}`;
+        const writerId = writerOf(activityInfo());
         await xapi.acquireWriter(disk.vdiUuid, writerId);
         const result = await copyPass({
           plan,
@@ -41,7 +42,7 @@ export function transferActivities(deps: Deps): TransferActivities {
             writerId,
             migrationId: target.migrationId,
           }),
-          checkpoints: checkpointsOn(xapi, disk.vdiUuid),
+          checkpoints: checkpointsOn(xapi, disk.vdiUuid, writerId),
           signal: cancellationSignal(),
           segmentBytes: deps.config.transfer.segmentBytes,
           segmentSeconds: deps.config.transfer.segmentSeconds,
@@ -95,6 +96,11 @@ export function transferActivities(deps: Deps): TransferActivities {
   };
 }
 
+/** Names this attempt on the disk it writes. The time orders attempts, also after a reset, which counts them from 1 again. */
+function writerOf({ workflowExecution, activityId, attempt, currentAttemptScheduledTimestampMs: at }: Info): string {
+  return `${workflowExecution?.runId}/${activityId}/${attempt}@${at}`;
+}
+
 /** How a disk was read, for the record (S1); a pass that had nothing left to read may never have opened it. */
 function provenance({ source }: DiskOpener): { nbdkit: string; versions: string } {
   return {
@@ -107,7 +113,7 @@ type Work<T> = (disk: DiskOpener, connect: () => Promise<NbdClient>, progress: P
 
 /** Runs a piece of work with the source disk open; the nbdkit is gone when it ends, however it ends. */
 async function withSource<T>(deps: Deps, input: CopyDiskInput, work: Work<T>): Promise<T> {
-  const progress = new ProgressReporter(input.disk.label);
+  const progress = new ProgressReporter(input.disk.label, input.patienceSeconds);
   const signal = cancellationSignal();
   progress.beat('open', 0, input.disk.capacityBytes, 0);
   const beat = setInterval(() => progress.repeat(), BEAT_MS);
@@ -117,8 +123,11 @@ async function withSource<T>(deps: Deps, input: CopyDiskInput, work: Work<T>): P
     return await work(disk, () => disk.connect(), progress);
   } catch (error) {
     const told = explain(error);
-    if (told instanceof CancelledFailure) progress.stoppedOnPurpose();
-    throw told;
+    if (told instanceof CancelledFailure) {
+      progress.stoppedOnPurpose();
+      throw told;
+    }
+    throw ApplicationFailure.fromError(told, { nextRetryDelay: progress.retryDelayMs });
   } finally {
     clearInterval(beat);
     await disk.stop();

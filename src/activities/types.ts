@@ -106,6 +106,8 @@ export interface CopyDiskInput {
   baseFileName: string;
   /** Where a delta starts from. */
   sinceChangeId?: string;
+  /** How long attempts may move nothing before a person is asked (NoProgress). */
+  patienceSeconds: number;
 }
 
 /** Read-back of one disk: a base pass against zero, a delta against the snapshot verified before (R21). */

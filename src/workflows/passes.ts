@@ -4,6 +4,9 @@ import type { CopyDiskInput, SourceSnapshot, TargetSnapshot, VerifyDiskInput } f
 import { step, transferOn } from './activity-options.js';
 import type { Migration } from './state.js';
 
+/** A host that reboots is back by then. In the outage the budget counts instead: the source shall run again. */
+const PATIENCE_SECONDS = 600;
+
 /** A pass in the making: which snapshot is read, and what each disk's copy was asked to do. */
 export interface Pass {
   name: string;
@@ -44,6 +47,10 @@ export function describeCopy(
     fileName: frozen.fileName,
     baseFileName: frozen.baseFileName,
     ...(disk.changeId !== undefined && { sinceChangeId: disk.changeId }),
+    patienceSeconds:
+      migration.stage === 'cutover'
+        ? Math.min(PATIENCE_SECONDS, migration.input.policy.downtimeBudgetSeconds)
+        : PATIENCE_SECONDS,
   };
 }
 

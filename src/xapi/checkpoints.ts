@@ -1,5 +1,6 @@
 import type { Connection } from './connection.js';
 import { isOriginal, KEYS, recordOf } from './marks.js';
+import { assertWriter } from './writers.js';
 
 interface Kept {
   sequence: number;
@@ -18,9 +19,17 @@ export async function loadCheckpoint(xapi: Connection, vdiUuid: string): Promise
 /**
  * Replaces the checkpoint. XAPI cannot replace a key in one call, so there are two with a sequence number: the new one is
  * there before the old one goes (R15).
+ *
+ * @throws WriterConflict when another attempt has taken over: what that one recorded must stay.
  */
-export async function saveCheckpoint(xapi: Connection, vdiUuid: string, value: unknown): Promise<void> {
+export async function saveCheckpoint(
+  xapi: Connection,
+  vdiUuid: string,
+  writerId: string,
+  value: unknown,
+): Promise<void> {
   const [ref, vdi] = await recordOf(xapi, 'VDI', vdiUuid);
+  assertWriter(vdi, writerId);
   const last = newest(vdi.other_config);
   const [fresh, stale] = last?.key === KEYS.checkpoint[0] ? [KEYS.checkpoint[1], KEYS.checkpoint[0]] : KEYS.checkpoint;
   await xapi.call('VDI.remove_from_other_config', ref, fresh);

@@ -20,7 +20,7 @@ import {
 import { createTestCopy, destroyTestCopy, requireIsolated } from './test-copy.js';
 import { createTask, destroyTask, setTaskProgress, taskOutcome, vdiAccess } from './transfers.js';
 import type { XapiOptions } from './types.js';
-import { acquireWriter, awaitNoAttachment, releaseWriter, requireWriter } from './writers.js';
+import { acquireWriter, awaitNoAttachment, confirmWriter, releaseWriter, requireWriter } from './writers.js';
 
 /** Every step that surefire does on a pool, by the name of its function. */
 const STEPS = {
@@ -41,6 +41,7 @@ const STEPS = {
   saveCheckpoint,
   acquireWriter,
   requireWriter,
+  confirmWriter,
   releaseWriter,
   awaitNoAttachment,
   vdiAccess,

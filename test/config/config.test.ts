@@ -118,6 +118,12 @@ describe('loadConfig', () => {
     expect(message).toContain('there is no NFS or vSAN-export transport: disks are read through nbdkit');
   });
 
+  it('[S147] lets no import in the pool be asked to last a day: 15 minutes are the most', () => {
+    const asked = (seconds: number) => write('surefire.yaml', `${GOOD}transfer: { segmentSeconds: ${seconds} }\n`);
+    expect(refusal(() => loadConfig(asked(86_400)))).toContain('transfer.segmentSeconds: must be <=900');
+    expect(loadConfig(asked(900)).transfer.segmentSeconds).toBe(900);
+  });
+
   it('names every mistake at once, and the file', () => {
     const path = write('surefire.yaml', `${GOOD}polici: {}\ntransfer: { slots: 1 }\n`);
     expect(refusal(() => loadConfig(path))).toContain(`Configuration ${path} has 2 mistakes.`);

@@ -161,7 +161,7 @@ describe('copyPass', () => {
     expect(most).toBeGreaterThan(3);
   });
 
-  it('ends a PUT that takes too long, and goes on with the next', async () => {
+  it('[S147] ends a PUT that takes too long, and goes on with the next', async () => {
     const { options, source, target } = await setup(undefined, { segmentSeconds: 0, depth: 1 });
     await copyPass(options);
     expect(target.puts.length).toBe(11);

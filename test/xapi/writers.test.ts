@@ -30,8 +30,9 @@ describe('checkpoints', () => {
     const { disks } = await makeTarget(pool, xapi, 'm-check');
     const { vdiUuid } = disks[0]!;
     expect(await xapi.loadCheckpoint(vdiUuid)).toBeUndefined();
+    await xapi.acquireWriter(vdiUuid, 'w');
     for (let done = 0; done < 5; done++) {
-      await xapi.saveCheckpoint(vdiUuid, { pass: 'base', done });
+      await xapi.saveCheckpoint(vdiUuid, 'w', { pass: 'base', done });
       expect(await xapi.loadCheckpoint(vdiUuid)).toEqual({ pass: 'base', done });
     }
     expect(Object.keys(await keysOf(vdiUuid)).filter((key) => key.includes('checkpoint'))).toHaveLength(1);
@@ -40,12 +41,13 @@ describe('checkpoints', () => {
   it('always has one: a crash between the two calls leaves the newer (R15)', async () => {
     const { disks } = await makeTarget(pool, xapi, 'm-crash');
     const { vdiUuid } = disks[0]!;
-    await xapi.saveCheckpoint(vdiUuid, { done: 1 });
+    await xapi.acquireWriter(vdiUuid, 'w');
+    await xapi.saveCheckpoint(vdiUuid, 'w', { done: 1 });
     // Either half of the replacement may be the one that never happens.
     await pool.admin.fault({ kind: 'call', method: 'VDI.add_to_other_config', code: 'INTERNAL_ERROR' });
-    await errorOf(xapi.saveCheckpoint(vdiUuid, { done: 2 }));
+    await errorOf(xapi.saveCheckpoint(vdiUuid, 'w', { done: 2 }));
     expect(await xapi.loadCheckpoint(vdiUuid)).toEqual({ done: 1 });
-    await xapi.saveCheckpoint(vdiUuid, { done: 3 });
+    await xapi.saveCheckpoint(vdiUuid, 'w', { done: 3 });
     const ref = await pool.raw.call('VDI.get_by_uuid', vdiUuid);
     const [stale] = Object.keys(await keysOf(vdiUuid)).filter((key) => key.includes('checkpoint'));
     const other = stale!.endsWith('a') ? stale!.replace(/a$/, 'b') : stale!.replace(/b$/, 'a');
@@ -55,7 +57,8 @@ describe('checkpoints', () => {
 
   it('says nothing on a copy of the disk (R16)', async () => {
     const { vmUuid, disks } = await makeTarget(pool, xapi, 'm-void');
-    await xapi.saveCheckpoint(disks[0]!.vdiUuid, { done: 7 });
+    await xapi.acquireWriter(disks[0]!.vdiUuid, 'w');
+    await xapi.saveCheckpoint(disks[0]!.vdiUuid, 'w', { done: 7 });
     const taken = await xapi.snapshotTarget({ vmUuid, name: 'snap', migrationId: 'm-void', pass: 'base' });
     expect(Object.keys(await keysOf(taken.disks[0]!.vdiUuid)).some((key) => key.includes('checkpoint'))).toBe(true);
     expect(await xapi.loadCheckpoint(taken.disks[0]!.vdiUuid)).toBeUndefined();
@@ -85,6 +88,37 @@ describe('one writer', () => {
     expect(held.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
   });
 
+  it('asks who the writer is when the disk is attached, so that no sleep before the first byte lets two write', async () => {
+    const { disks } = await makeTarget(pool, xapi, 'm-gap');
+    const { vdiUuid } = disks[0]!;
+    await xapi.acquireWriter(vdiUuid, 'sleeper');
+    await xapi.requireWriter(vdiUuid, 'sleeper');
+    // The successor takes over while nothing is attached, so that it has nothing to end.
+    await xapi.acquireWriter(vdiUuid, 'successor');
+    const { writer, taskRef } = await openPut(vdiUuid);
+    const error = await errorOf(xapi.confirmWriter(vdiUuid, { writerId: 'sleeper', taskRef }));
+    expect(error).toMatchObject({ type: 'WriterConflict' });
+    writer.abort();
+    await xapi.awaitNoAttachment(vdiUuid, 'successor');
+
+    const next = await openPut(vdiUuid);
+    await xapi.confirmWriter(vdiUuid, { writerId: 'successor', taskRef: next.taskRef });
+    await next.writer.write(0, payload(64 * 1024, 2));
+    await next.writer.finish();
+  });
+
+  it('lets a PUT that cannot attach its disk say why', async () => {
+    const { disks } = await makeTarget(pool, xapi, 'm-attach');
+    const { vdiUuid } = disks[0]!;
+    await xapi.acquireWriter(vdiUuid, 'w');
+    await pool.admin.fault({ kind: 'attach', vdi: vdiUuid });
+    const { writer, taskRef } = await openPut(vdiUuid);
+    await xapi.confirmWriter(vdiUuid, { writerId: 'w', taskRef });
+    const error = await errorOf(writer.write(0, payload(64 * 1024, 1)).then(() => writer.finish()));
+    expect(error).toMatchObject({ type: 'ImportFailed' });
+    expect(error.message).toContain('SR_BACKEND_FAILURE_46');
+  });
+
   it('waits for an attachment that is about to go, without force', async () => {
     const { disks } = await makeTarget(pool, xapi, 'm-lag');
     const { vdiUuid } = disks[0]!;
@@ -98,24 +132,53 @@ describe('one writer', () => {
     expect((await pool.record('VDI', vdiUuid))['VBDs']).toHaveLength(1);
   });
 
-  it('takes the disk from a writer that sleeps, after 15 s and by force; what it sends later lands nowhere (R17)', async () => {
-    const { disks } = await makeTarget(pool, xapi, 'm-zombie');
-    const { vdiUuid } = disks[0]!;
-    const { writer: sleeper } = await openPut(vdiUuid);
-    await sleeper.write(0, payload(64 * 1024, 1));
-    const before = Date.now();
-    await xapi.acquireWriter(vdiUuid, 'successor');
-    expect(Date.now() - before).toBeGreaterThanOrEqual(14_000);
-    expect((await pool.record('VDI', vdiUuid))['VBDs'], 'the guest’s own').toHaveLength(1);
-    const { writer } = await openPut(vdiUuid);
-    await writer.write(0, payload(64 * 1024, 2));
-    await writer.finish();
-    const error = await errorOf(sleeper.write(0, payload(64 * 1024, 3)).then(() => sleeper.finish()));
-    expect(error.type).toMatch(/^Import(Failed|Doubtful)$/);
-    await xapi.releaseWriter(vdiUuid, 'successor');
-    const { path } = (await pool.admin.vdis())[vdiUuid]!;
-    expect((await readFile(path)).subarray(0, 64 * 1024).every((byte) => byte === 2)).toBe(true);
-  });
+  // Both wait for the grace time.
+  it.concurrent(
+    'lets nobody who was replaced speak for the disk: no checkpoint, no detachment, no way back to the mark',
+    async () => {
+      const { disks } = await makeTarget(pool, xapi, 'm-late');
+      const { vdiUuid } = disks[0]!;
+      const [early, late] = ['run/base:disk 1/7@1000', 'run/base:disk 1/1@2000'] as const;
+      await xapi.acquireWriter(vdiUuid, early);
+      await xapi.saveCheckpoint(vdiUuid, early, { done: 1 });
+      await xapi.acquireWriter(vdiUuid, late);
+      await xapi.saveCheckpoint(vdiUuid, late, { done: 2 });
+      expect(await errorOf(xapi.saveCheckpoint(vdiUuid, early, { done: 1 }))).toMatchObject({ type: 'WriterConflict' });
+      expect(await xapi.loadCheckpoint(vdiUuid)).toEqual({ done: 2 });
+      expect(await errorOf(xapi.acquireWriter(vdiUuid, early))).toMatchObject({ type: 'WriterConflict' });
+      await xapi.requireWriter(vdiUuid, late);
+
+      // It slept between its own two looks, and wakes when the grace time is over: the attachment is its successor's.
+      const { writer } = await openPut(vdiUuid);
+      const waking = errorOf(xapi.awaitNoAttachment(vdiUuid, early));
+      expect(await waking).toMatchObject({ type: 'WriterConflict' });
+      await writer.write(0, payload(64 * 1024, 2));
+      await writer.finish();
+      await xapi.releaseWriter(vdiUuid, late);
+    },
+  );
+
+  it.concurrent(
+    'takes the disk from a writer that sleeps, after 15 s and by force; what it sends later lands nowhere (R17)',
+    async () => {
+      const { disks } = await makeTarget(pool, xapi, 'm-zombie');
+      const { vdiUuid } = disks[0]!;
+      const { writer: sleeper } = await openPut(vdiUuid);
+      await sleeper.write(0, payload(64 * 1024, 1));
+      const before = Date.now();
+      await xapi.acquireWriter(vdiUuid, 'successor');
+      expect(Date.now() - before).toBeGreaterThanOrEqual(14_000);
+      expect((await pool.record('VDI', vdiUuid))['VBDs'], 'the guest’s own').toHaveLength(1);
+      const { writer } = await openPut(vdiUuid);
+      await writer.write(0, payload(64 * 1024, 2));
+      await writer.finish();
+      const error = await errorOf(sleeper.write(0, payload(64 * 1024, 3)).then(() => sleeper.finish()));
+      expect(error.type).toMatch(/^Import(Failed|Doubtful)$/);
+      await xapi.releaseWriter(vdiUuid, 'successor');
+      const { path } = (await pool.admin.vdis())[vdiUuid]!;
+      expect((await readFile(path)).subarray(0, 64 * 1024).every((byte) => byte === 2)).toBe(true);
+    },
+  );
 });
 
 describe('tasks and access', () => {
