@@ -6,6 +6,7 @@ import type { z } from 'zod';
 import { describeMistakes } from './config-mistakes.js';
 import { configSchema } from './config-schema.js';
 import { failure } from './shared/errors.js';
+import { hide } from './shared/redaction.js';
 
 type Parsed = z.infer<typeof configSchema>;
 
@@ -71,6 +72,7 @@ export function readSecret(
     const value = process.env[variable ?? ''];
     if (value === undefined) throw missing('is not set');
     if (value === '') throw missing('is empty');
+    hide(value);
     return value;
   }
   let text: string;
@@ -84,6 +86,7 @@ export function readSecret(
   // One line end, as editors and `echo` leave it; blanks may belong to the password.
   const secret = text.replace(/\r?\n$/, '');
   if (secret === '') throw missing('is empty');
+  hide(secret);
   if ((statSync(file).mode & 0o044) !== 0)
     warn(`Warning: ${place} can be read by other users. Next: chmod 600 ${file}`);
   return secret;

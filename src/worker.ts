@@ -4,15 +4,19 @@ import { fileURLToPath } from 'node:url';
 import { pino } from 'pino';
 import { createActivities, createTransferActivities } from './activities/index.js';
 import { connectDeps } from './activities/connections.js';
+import { redactFailures } from './activities/redact-failures.js';
 import { loadConfig } from './config.js';
 import type { Config } from './config.js';
 import { sweepLeftovers } from './nbd/index.js';
 import { ORCHESTRATOR_QUEUE } from './shared/index.js';
+import { redact, redactError } from './shared/redaction.js';
 
 export type WorkerRole = 'orchestrator' | 'transfer';
 
 /** Time for activities to end at a checkpoint after SIGTERM, and for the process to give up. */
 const SHUTDOWN = { shutdownGraceTime: '2 seconds', shutdownForceTime: '90 seconds' } as const;
+
+const INTERCEPTORS = { activity: [redactFailures] };
 
 /**
  * Builds one worker.
@@ -31,6 +35,7 @@ export async function createWorker(role: WorkerRole, config: Config, connection:
           taskQueue: ORCHESTRATOR_QUEUE,
           workflowsPath: fileURLToPath(new URL('./workflows', import.meta.url)),
           activities: createActivities(deps),
+          interceptors: INTERCEPTORS,
           // Gates of many migrations may watch at once; each watch is an activity that sleeps.
           maxConcurrentActivityTaskExecutions: 500,
           // How soon a watch hears that nobody waits for it any more; a rollback in the outage must not take a minute.
@@ -42,6 +47,7 @@ export async function createWorker(role: WorkerRole, config: Config, connection:
           namespace,
           taskQueue: config.transfer.queue,
           activities: createTransferActivities(deps),
+          interceptors: INTERCEPTORS,
           maxConcurrentActivityTaskExecutions: config.transfer.slots,
           // How soon a transfer hears of pause and cancel (R19), and how fresh its progress is.
           maxHeartbeatThrottleInterval: '1 second',
@@ -58,7 +64,15 @@ async function main(): Promise<void> {
   program.parse();
   const { role, config: path } = program.opts<{ role: WorkerRole; config?: string }>();
 
-  const log = pino({ level: process.env['SUREFIRE_LOG_LEVEL'] ?? 'info' }, pino.destination(2));
+  const log = pino(
+    { level: process.env['SUREFIRE_LOG_LEVEL'] ?? 'info', errorKey: 'error' },
+    { write: (line) => void process.stderr.write(redact(line)) },
+  );
+  // Node itself would print all properties of the error, and those of a library's may hold the request it sent.
+  process.on('uncaughtException', (error) => {
+    process.stderr.write(`${redactError(error).stack}\n`);
+    process.exit(1);
+  });
   Runtime.install({
     logger: new DefaultLogger('INFO', ({ level, message, meta }) => {
       const fields = meta && Object.fromEntries(Object.entries(meta).filter(([key]) => key !== 'sdkComponent'));
@@ -88,7 +102,7 @@ async function main(): Promise<void> {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   main().catch((error: unknown) => {
-    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    process.stderr.write(`${redactError(error).message}\n`);
     process.exitCode = 1;
   });
 }

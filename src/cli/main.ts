@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 import { CommanderError } from 'commander';
 import { failureMessageOf, failureTypeOf } from '../shared/index.js';
+import { redactError } from '../shared/redaction.js';
 import { EXIT, exitCodeOf } from './exit-codes.js';
 import { createProgram } from './program.js';
 
@@ -9,7 +10,7 @@ function tell(error: unknown): number {
   const exitCode = exitCodeOf(error);
   const message = failureMessageOf(error);
   process.stderr.write(`${message}\n`);
-  if (process.argv.includes('--debug') && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+  if (process.argv.includes('--debug')) process.stderr.write(`${redactError(error).stack}\n`);
   if (process.argv.includes('--json')) {
     const type = failureTypeOf(error) ?? 'Unexpected';
     process.stdout.write(`${JSON.stringify({ schema: 1, error: { type, message }, exitCode })}\n`);

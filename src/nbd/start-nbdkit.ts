@@ -4,9 +4,10 @@ import { basename, join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
+import { hide, redact } from '../shared/redaction.js';
 import { nbdkitFailure, noSuchProgram } from './classify.js';
 import { recordRun } from './leftovers.js';
-import { redact, StderrTail } from './stderr-tail.js';
+import { StderrTail } from './stderr-tail.js';
 import type { NbdkitExit, NbdkitSettings } from './types.js';
 
 const READY_MS = 30_000;
@@ -43,6 +44,7 @@ export interface RunningNbdkit {
 export async function startNbdkit(options: StartOptions): Promise<RunningNbdkit> {
   const { nbdkitCommand = 'nbdkit', runDir, secretPassword, signal, subject } = options;
   signal?.throwIfAborted();
+  if (secretPassword !== undefined) hide(secretPassword);
   const folder = await mkdtemp(join(tmpdir(), 'nbd-'));
   const socketPath = join(folder, 's');
   const pidFile = join(folder, 'pid');
@@ -53,7 +55,7 @@ export async function startNbdkit(options: StartOptions): Promise<RunningNbdkit>
     ...(secretPassword === undefined ? [] : ['password=-3']),
     ...(options.extraArgs ?? []),
   ];
-  const stderr = new StderrTail([secretPassword]);
+  const stderr = new StderrTail();
   // `cleanup` off: execa's exit handler would swallow the SIGTERM that asks a worker to drain.
   const child = execa(nbdkitCommand, args, {
     cleanup: false,
@@ -107,10 +109,7 @@ export async function startNbdkit(options: StartOptions): Promise<RunningNbdkit>
     socketPath,
     folder,
     pid: child.pid ?? 0,
-    commandLine: redact(
-      [basename(nbdkitCommand), ...args].map(quote).join(' '),
-      secretPassword ? [secretPassword] : [],
-    ),
+    commandLine: redact([basename(nbdkitCommand), ...args].map(quote).join(' ')),
     stderr,
     exited: () => exit && { exitCode: exit.exitCode, signal: exit.signal },
     stop,

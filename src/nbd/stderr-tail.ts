@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { redact } from '../shared/redaction.js';
 
 const MAX_LINES = 200;
 const MAX_LINE_LENGTH = 500;
@@ -8,15 +9,7 @@ const NOISE = /write reply:|Broken pipe|Bad file descriptor|CEIP|phone.?home/i;
 
 /** The last lines that a child process printed, with every secret replaced. */
 export class StderrTail {
-  readonly #secrets: string[];
   readonly #lines: { at: number; text: string }[] = [];
-
-  constructor(secrets: readonly (string | undefined)[]) {
-    // Longest first, so that no part of a secret survives the replacement of a shorter one.
-    this.#secrets = secrets
-      .filter((secret): secret is string => secret !== undefined && secret !== '')
-      .toSorted((a, b) => b.length - a.length);
-  }
 
   listen(stream: Readable): void {
     let rest = '';
@@ -32,7 +25,7 @@ export class StderrTail {
 
   add(line: string): void {
     if (line.trim() === '' || NOISE.test(line)) return;
-    this.#lines.push({ at: performance.now(), text: redact(line, this.#secrets).slice(0, MAX_LINE_LENGTH) });
+    this.#lines.push({ at: performance.now(), text: redact(line).slice(0, MAX_LINE_LENGTH) });
     if (this.#lines.length > MAX_LINES) this.#lines.shift();
   }
 
@@ -50,10 +43,4 @@ export class StderrTail {
     while (!/error/i.test(this.text(since)) && performance.now() < deadline) await sleep(10);
     return this.text(since);
   }
-}
-
-/** Replaces the given secrets, and whatever follows `password=`, `cookie=` or a session cookie's name. */
-export function redact(text: string, secrets: readonly string[]): string {
-  for (const secret of secrets) text = text.replaceAll(secret, '***');
-  return text.replace(/\b(password|cookie|vmware_soap_session|session_id)=(?!\+|-\d)[^\s&;]+/gi, '$1=***');
 }

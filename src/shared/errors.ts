@@ -1,4 +1,5 @@
 import { ApplicationFailure } from '@temporalio/common';
+import { redact, redactValue } from './redaction.js';
 
 /**
  * Failure types a workflow or the CLI may branch on, and whether another attempt can help.
@@ -76,13 +77,14 @@ export interface FailureText {
 
 /** Text of a failure as the CLI prints it and Temporal keeps it: up to three lines. */
 export function failureMessage({ what, why, next }: FailureText): string {
-  return [what, why, next === undefined ? undefined : `Next: ${next}`].filter((line) => line !== undefined).join('\n');
+  const lines = [what, why, next === undefined ? undefined : `Next: ${next}`].filter((line) => line !== undefined);
+  return redact(lines.join('\n'));
 }
 
 /**
  * Builds the one kind of error that crosses our borders.
  *
- * @param details JSON values only; they are kept in history, so never a secret.
+ * @param details JSON values only; they are kept in history.
  * @param cause The error this one explains; its message is kept by Temporal as well.
  */
 export function failure(
@@ -95,7 +97,7 @@ export function failure(
     type,
     message: failureMessage(text),
     nonRetryable: !FAILURE_TYPES[type].retryable,
-    details: details === undefined ? [] : [details],
+    details: details === undefined ? [] : [redactValue(details)],
     cause: cause instanceof Error ? cause : undefined,
   });
 }
@@ -115,5 +117,5 @@ export function failureMessageOf(error: unknown): string {
     message = at.message;
     if (at instanceof ApplicationFailure) break;
   }
-  return message;
+  return redact(message);
 }

@@ -20,13 +20,7 @@ export async function explainConnection(error: unknown, options: VsphereOptions)
     }
     return untrusted(options.url, code, presented.fingerprintSha256);
   }
-  return connectionFailed(options.url, status ? `HTTP status ${status}` : redact((error as Error).message, options));
-}
-
-/** Takes the password and session cookies out of a text. */
-export function redact(text: string, { password }: VsphereOptions): string {
-  const clean = text.replace(/vmware_soap_session=\S+/g, 'vmware_soap_session=***');
-  return password === '' ? clean : clean.replaceAll(password, '***');
+  return connectionFailed(options.url, status ? `HTTP status ${status}` : (error as Error).message);
 }
 
 /** What a refused login is told as. */

@@ -1,12 +1,13 @@
 import soap from 'soap';
 import { addressOf, trustFor } from '../shared/pinned-tls.js';
+import { hide } from '../shared/redaction.js';
 import { failureFromFault, faultFromLocalized, faultOf, VimFault } from './faults.js';
 import { resultOf } from './fields.js';
 import { createHttpClient } from './http-client.js';
 import { normaliseField } from './normalise.js';
 import { buildRequest, moRef, type MoRef } from './requests.js';
 import type { OperationName } from './schema.js';
-import { explainConnection, redact, wrongPassword } from './session-errors.js';
+import { explainConnection, wrongPassword } from './session-errors.js';
 import type { VsphereOptions } from './types.js';
 import type { RetrieveResult } from './properties.js';
 import { buildWsdl } from './wsdl.js';
@@ -49,10 +50,14 @@ export function createSession(options: VsphereOptions & { url: string }): Sessio
   let refused: Error | undefined;
   let closed = false;
   let lastCallAt = Date.now();
+  hide(options.password);
 
   async function connect(): Promise<Connection> {
     const trust = await trustFor(options);
-    const http = createHttpClient(trust, (pair) => (cookie = pair));
+    const http = createHttpClient(trust, (pair) => {
+      hide(pair.slice(pair.indexOf('=') + 1).replaceAll('"', ''));
+      cookie = pair;
+    });
     const client = await soap.createClientAsync(
       buildWsdl(),
       { disableCache: true, httpClient: http as unknown as soap.HttpClient },
@@ -125,8 +130,7 @@ export function createSession(options: VsphereOptions & { url: string }): Sessio
       } catch (error) {
         if (!(error instanceof VimFault)) throw error;
         if (error.type === 'InvalidLogin') throw (refused = wrongPassword(options));
-        const fault = new VimFault(error.type, redact(error.message, options));
-        throw failureFromFault(`Logging in to ${addressOf(options.url).hostname} failed.`, fault);
+        throw failureFromFault(`Logging in to ${addressOf(options.url).hostname} failed.`, error);
       }
     })().catch((error: unknown) => {
       login = undefined;

@@ -3,6 +3,7 @@ import { Xapi as XenApi } from 'xen-api';
 import type { ParsedUrl, XenApiOptions } from 'xen-api';
 import { pinnedTlsOptions, trustFor } from '../shared/pinned-tls.js';
 import type { PinnedTls } from '../shared/pinned-tls.js';
+import { hide } from '../shared/redaction.js';
 import { xapiFailure } from './failures.js';
 import type { PoolHost, XapiOptions, XapiRecord } from './types.js';
 
@@ -32,6 +33,7 @@ export class Connection {
 
   constructor(options: XapiOptions) {
     this.#options = options;
+    hide(options.password);
   }
 
   get url(): string {
@@ -170,6 +172,12 @@ function newClient(first: PinnedTls, learned: Map<string, PinnedTls>, options: X
         bodyTimeout: INACTIVITY_MS,
       });
       super._setUrl(url);
+    }
+
+    protected override async _call(method: string, ...rest: unknown[]): Promise<unknown> {
+      const result = await super._call(method, ...rest);
+      if (method === 'session.login_with_password') hide(String(result));
+      return result;
     }
 
     /** Logs out and closes what is open once it is idle. */

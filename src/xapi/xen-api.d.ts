@@ -19,6 +19,8 @@ declare module 'xen-api' {
     /** What every RPC goes through; replaced to pin the certificate. */
     protected _undiciDispatcher: unknown;
     protected _setUrl(url: ParsedUrl): void;
+    /** Every request goes through it, those that renew the session as well. */
+    protected _call(method: string, ...rest: unknown[]): Promise<unknown>;
     readonly status: 'connected' | 'connecting' | 'disconnected';
     readonly sessionId: string;
     connect(): Promise<void>;

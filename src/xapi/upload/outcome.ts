@@ -1,4 +1,5 @@
 import { failure } from '../../shared/errors.js';
+import { redact } from '../../shared/redaction.js';
 import type { AskTask, VdiTransferOptions } from './types.js';
 
 const SHOWN_BODY = 300;
@@ -14,7 +15,8 @@ export function nameOf({ vdiName, vdiRef }: VdiTransferOptions): string {
 export async function importFailure(options: VdiTransferOptions, body: Buffer, cause: unknown): Promise<Error> {
   const outcome = await safely(options.taskOutcome);
   const name = nameOf(options);
-  const text = body.toString('latin1', 0, SHOWN_BODY).replace(/\s+/g, ' ').trim();
+  // Redacted whole: half a session id at the cut would not be known for one.
+  const text = redact(body.toString('latin1')).slice(0, SHOWN_BODY).replace(/\s+/g, ' ').trim();
   const seen = cause instanceof Error ? cause.message : text;
   if (outcome.status === 'failure') {
     return failure(
