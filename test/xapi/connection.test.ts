@@ -141,7 +141,7 @@ describe('session', () => {
       two.move();
       expect((await client.about()).poolName).toBe('two');
       expect(two.logins()[1]).toBe(1);
-      const connection = new Connection({ url, username: 'root', password: 'x', fingerprintSha256 });
+      const connection = new Connection({ url, username: 'root', password: 'not asked', fingerprintSha256 });
       const error = await errorOf(connection.call('pool.get_all'));
       expect(error, 'a new process knows the first host only').toMatchObject({ type: 'CertificateUntrusted' });
       expect(two.logins()[1]).toBe(1);
@@ -169,7 +169,7 @@ describe('session', () => {
   it('tells where another host is, and knows it by its own certificate only (R33)', async () => {
     const two = await startMovingMaster();
     const { url, fingerprintSha256 } = two;
-    const connection = new Connection({ url, username: 'root', password: 'x', fingerprintSha256 });
+    const connection = new Connection({ url, username: 'root', password: 'not asked', fingerprintSha256 });
     try {
       const master = await hostOf(connection, 'OpaqueRef:0');
       const slave = await hostOf(connection, 'OpaqueRef:1');
