@@ -11,6 +11,9 @@ export interface HostCertificate {
   fingerprintSha256: string;
 }
 
+/** What a host is called in its certificate. */
+export const hostName = (name: string): string => `lab-${name}`;
+
 /** The host's self-signed certificate: made once per state folder, then kept. */
 export async function hostCertificate(stateDir: string, name: string, address: string): Promise<HostCertificate> {
   const file = join(stateDir, `${name}.pem.json`);
@@ -21,7 +24,13 @@ export async function hostCertificate(stateDir: string, name: string, address: s
       notAfterDate: new Date(Date.now() + 10 * 365 * 86_400_000),
       extensions: [
         { name: 'basicConstraints', cA: true },
-        { name: 'subjectAltName', altNames: [{ type: 7, ip: address }] },
+        {
+          name: 'subjectAltName',
+          altNames: [
+            { type: 7, ip: address },
+            { type: 2, value: hostName(name) },
+          ],
+        },
       ],
     });
     writeFileSync(file, JSON.stringify({ key: made.private, cert: made.cert }), { mode: 0o600 });

@@ -12,6 +12,8 @@ export type Fault = { vdi?: string; times?: number } & (
   | { kind: 'attach'; code?: string }
   | { kind: 'detachLag'; ms: number }
   | { kind: 'vanishTask' }
+  /** This byte is written as another one, when an import writes there. */
+  | { kind: 'corruptImport'; offset: number }
   | { kind: 'corruptExport'; offset: number }
   | {
       kind: 'call';

@@ -133,7 +133,13 @@ async function openDevice(pool: Pool, vdiRef: string): Promise<BlockDevice> {
   const full = pool.faults.takeFor('enospc', uuid)?.offset;
   const slow = pool.faults.takeFor('slow', uuid)?.writeMs;
   const file = await open(pool.vdis.path(uuid), 'r+');
-  return new BlockDevice(file, numberOf(vdi, 'virtual_size'), full, slow);
+  const spoil = (bytes: Buffer, start: number): void => {
+    const isHere = ({ vdi: only, offset }: { vdi?: string; offset: number }): boolean =>
+      (only === undefined || only === uuid) && offset >= start && offset < start + bytes.length;
+    const fault = pool.faults.take('corruptImport', isHere);
+    if (fault !== undefined) bytes[fault.offset - start] = (bytes[fault.offset - start] ?? 0) ^ 0xff;
+  };
+  return new BlockDevice(file, numberOf(vdi, 'virtual_size'), full, slow, spoil);
 }
 
 /** After the 200 there is no status left, so XAPI writes its error pages into the body. Any body means failure. */

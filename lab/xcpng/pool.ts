@@ -66,6 +66,8 @@ export class Pool {
   readonly authorities = new Map<string, string>();
   /** Certificate of each host in PEM, by reference. */
   readonly certificates = new Map<string, string>();
+  /** Port of each host's NBD server, by reference. */
+  readonly nbdPorts = new Map<string, number>();
   /** Detachments still to come; a restart forgets them and the VBDs stay. */
   readonly lagging = new Set<NodeJS.Timeout>();
   /** Imports that write now, by the VBD they write through. */

@@ -24,12 +24,21 @@ export class BlockDevice {
   /** First byte that finds no room; for tests of a full SR. */
   readonly #fullFrom: number;
   readonly #writeDelayMs: number;
+  /** May change the bytes on their way; for tests of the read-back. */
+  readonly #spoil: (bytes: Buffer, offset: number) => void;
 
-  constructor(file: FileHandle, sizeBytes: number, fullFrom = Infinity, writeDelayMs = 0) {
+  constructor(
+    file: FileHandle,
+    sizeBytes: number,
+    fullFrom = Infinity,
+    writeDelayMs = 0,
+    spoil: (bytes: Buffer, offset: number) => void = () => undefined,
+  ) {
     this.#file = file;
     this.sizeBytes = sizeBytes;
     this.#fullFrom = fullFrom;
     this.#writeDelayMs = writeDelayMs;
+    this.#spoil = spoil;
   }
 
   /** @throws ReceiverFailure as the kernel would: what lies inside the device is written before ENOSPC. */
@@ -41,6 +50,7 @@ export class BlockDevice {
     }
     if (this.#writeDelayMs > 0) await new Promise((resolve) => setTimeout(resolve, this.#writeDelayMs));
     if (this.isRevoked) throw new ReceiverFailure('EIO: the device is gone');
+    this.#spoil(bytes, start);
     const room = Math.max(0, Math.min(bytes.length, this.sizeBytes - start, this.#fullFrom - start));
     for (let done = 0; done < room;) {
       const { bytesWritten } = await this.#file.write(bytes, done, room - done, start + done);

@@ -6,6 +6,8 @@ import { createServer } from 'node:tls';
 import { openAdmin, type AdminServer } from './admin-server.js';
 import { hostCertificate } from './certificates.js';
 import { serveConnection } from './http.js';
+import { NbdBackend } from './nbd-backend.js';
+import { openNbd } from './nbd-server.js';
 import { Pool, type Timing } from './pool.js';
 import { bootVm } from './power.js';
 import { hostHandler } from './routes.js';
@@ -64,9 +66,10 @@ export async function startServer({
   }
   pool.db.flush();
 
-  const master = await openHost(pool, pool.masterRef, 'master', MASTER_ADDRESS, port);
+  const nbd = new NbdBackend(pool.vdis.folder);
+  const master = await openHost(pool, nbd, pool.masterRef, 'master', MASTER_ADDRESS, port);
   const slaveRef = pool.db.entries('host').find(([ref]) => ref !== pool.masterRef)?.[0] ?? '';
-  const slave = await openHost(pool, slaveRef, 'slave', SLAVE_ADDRESS, master.port);
+  const slave = await openHost(pool, nbd, slaveRef, 'slave', SLAVE_ADDRESS, master.port);
   const sockets = [master.sockets, slave.sockets];
   const admin: AdminServer = await openAdmin(pool, adminPort, () => {
     restartToolstack(pool);
@@ -91,6 +94,8 @@ export async function startServer({
       for (const set of sockets) for (const socket of set) socket.destroy();
       await pool.machines.stopAll();
       await Promise.all([closeServer(master.server), closeServer(slave.server), admin.close()]);
+      await Promise.all([master.nbd.close(), slave.nbd.close()]);
+      nbd.stop();
       pool.db.close();
     },
   };
@@ -109,11 +114,20 @@ interface OpenHost {
   server: Server;
   port: number;
   sockets: Set<Socket>;
+  nbd: { close(): Promise<void> };
   fingerprintSha256: string;
 }
 
-async function openHost(pool: Pool, hostRef: string, name: string, address: string, port: number): Promise<OpenHost> {
-  const { key, cert, fingerprintSha256 } = await hostCertificate(pool.stateDir, name, address);
+async function openHost(
+  pool: Pool,
+  backend: NbdBackend,
+  hostRef: string,
+  name: string,
+  address: string,
+  port: number,
+): Promise<OpenHost> {
+  const certificate = await hostCertificate(pool.stateDir, name, address);
+  const { key, cert, fingerprintSha256 } = certificate;
   const sockets = new Set<Socket>();
   // A client that has said all it will say may still be waiting for the answer.
   const server = createServer({ key, cert, allowHalfOpen: true });
@@ -132,7 +146,8 @@ async function openHost(pool: Pool, hostRef: string, name: string, address: stri
   const opened = (server.address() as AddressInfo).port;
   pool.authorities.set(hostRef, `${address}:${opened}`);
   pool.certificates.set(hostRef, cert);
-  return { server, port: opened, sockets, fingerprintSha256 };
+  const nbd = await openNbd(pool, backend, { ref: hostRef, address, certificate });
+  return { server, port: opened, sockets, nbd, fingerprintSha256 };
 }
 
 function closeServer(server: Server): Promise<void> {

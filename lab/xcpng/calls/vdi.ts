@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 import { attachToControlDomain, attachmentsOf, detachLater, uuidOf } from '../datapath.js';
+import type { Row } from '../datamodel.js';
 import { XapiError } from '../errors.js';
 import { constructorFields } from '../generic.js';
 import type { Behaviour } from '../methods.js';
@@ -9,7 +10,7 @@ import { withOperation } from '../operations.js';
 import type { Call, Pool } from '../pool.js';
 import { assertSpace, forkVdi, refreshUsage, removeVdi, shapeVdi } from '../storage.js';
 import { changedBlocks } from '../changed-blocks.js';
-import { flagOf, formatDate, mapOf, numberOf, textOf } from '../values.js';
+import { flagOf, formatDate, listOf, mapOf, numberOf, textOf } from '../values.js';
 
 /** Virtual disks. */
 export const vdiCalls: Record<string, Behaviour> = {
@@ -64,11 +65,7 @@ export const vdiCalls: Record<string, Behaviour> = {
   'VDI.clone': (call: Call, ref: string) => forkManaged(call, ref, 'clone'),
   'VDI.update': ({ pool }: Call, ref: string) => refreshUsage(pool, ref),
 
-  // The lab has no NBD server; a pool without a network for it answers just so.
-  'VDI.get_nbd_info': ({ pool }: Call, ref: string) => {
-    pool.db.get('VDI', ref);
-    return [];
-  },
+  'VDI.get_nbd_info': (call: Call, ref: string) => nbdInfo(call, ref),
   'VDI.checksum': async ({ pool, taskRef = '' }: Call, ref: string) => {
     const vdi = pool.db.get('VDI', ref);
     const host = attachmentsOf(pool, ref)[0]?.hostRef ?? pool.hostsOfSr(textOf(vdi, 'SR'))[0];
@@ -105,4 +102,31 @@ function forkManaged(call: Call, ref: string, operation: 'snapshot' | 'clone'): 
   return withOperation(call, 'VDI', ref, operation, check, () =>
     forkVdi(call.pool, ref, operation === 'snapshot', formatDate()),
   );
+}
+
+/** One entry for each address of each host that sees the SR, on networks that have a purpose for it. */
+function nbdInfo({ pool, session }: Call, ref: string): Row[] {
+  const vdi = pool.db.get('VDI', ref);
+  const networks = pool.db
+    .entries('network')
+    .filter(([, network]) => listOf(network, 'purpose').some((purpose) => /^(insecure_)?nbd$/.test(purpose)))
+    .map(([network]) => network);
+  const hosts = pool.hostsOfSr(textOf(vdi, 'SR'));
+  return pool.db
+    .entries('PIF')
+    .map(([, pif]) => pif)
+    .filter(
+      (pif) =>
+        hosts.includes(textOf(pif, 'host')) &&
+        networks.includes(textOf(pif, 'network')) &&
+        flagOf(pif, 'currently_attached') &&
+        textOf(pif, 'IP') !== '',
+    )
+    .map((pif) => ({
+      exportname: `/${uuidOf(vdi)}?session_id=${session}`,
+      address: textOf(pif, 'IP'),
+      port: pool.nbdPorts.get(textOf(pif, 'host')) ?? 0,
+      cert: pool.certificates.get(textOf(pif, 'host')) ?? '',
+      subject: textOf(pool.db.get('host', textOf(pif, 'host')), 'hostname'),
+    }));
 }
