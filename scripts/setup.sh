@@ -147,7 +147,7 @@ if [ ! -x "$cache/bin/lab-vsphere" ] || [ ! -x "$cache/bin/govc" ] || [ "$(cat "
 fi
 
 # --- 5. TypeScript
-sources=$(find src lab scripts tsconfig.json tsconfig.build.json \( -name '*.ts' -o -name '*.json' \) -type f -not -path '*/node_modules/*' -print0 |
+sources=$(find src lab bench scripts tsconfig.json tsconfig.build.json \( -name '*.ts' -o -name '*.json' \) -type f -not -path '*/node_modules/*' -print0 |
   LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum)
 if [ "$(cat dist/.setup-sources 2>/dev/null)" != "$sources$lock_hash" ]; then
   step typescript "compiling TypeScript" "correct the errors above, or report them: a released version has none." npx tsc -p tsconfig.build.json

@@ -71,7 +71,7 @@ async function copySegment(options: CopyPassOptions, before: Checkpoint, run: Ru
     throw error;
   });
   const endAt = performance.now() + (options.segmentSeconds ?? DEFAULT_SEGMENT_SECONDS) * 1000;
-  const chain = await DigestChain.create(before.chainDigest, before.chunks);
+  const chain = await (options.openChain ?? DigestChain.create)(before.chainDigest, before.chunks);
   let bytesRead = 0;
   let bytesSent = 0;
   let pumped;

@@ -3,6 +3,9 @@ import { createHasher, type Hasher } from './blake3.js';
 /** Value of a chain to which nothing has been added. */
 export const EMPTY_CHAIN = '0'.repeat(64);
 
+/** What the pump needs of a chain. */
+export type Chain = Pick<DigestChain, 'value' | 'chunks' | 'add'>;
+
 /**
  * The digest of a pass (R21): c_i = BLAKE3(offset, length, bytes) of the i-th chunk, d_i = BLAKE3(d_i-1, c_i). Offset and
  * length are unsigned 64-bit little-endian.

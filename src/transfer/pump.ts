@@ -1,5 +1,5 @@
 import { HEADROOM_BYTES, type SegmentWriter } from '../shared/blocks.js';
-import type { DigestChain } from './digest-chain.js';
+import type { Chain } from './digest-chain.js';
 import { nonZeroRuns } from './non-zero-runs.js';
 import { ChunkCursor, type Chunk, type Segment } from './plan.js';
 import type { ReconnectingReader } from './reconnecting-reader.js';
@@ -13,7 +13,7 @@ export interface PumpOptions {
   reader: ReconnectingReader;
   writer: SegmentWriter;
   /** Goes on from the chunk before the segment. */
-  chain: DigestChain;
+  chain: Chain;
   /** `depth + 2` buffers of a chunk plus headroom. Those of reads that were given up are not returned. */
   pool: Buffer[];
   depth: number;

@@ -1,4 +1,5 @@
 import type { BlockReader, SegmentSink } from '../shared/blocks.js';
+import type { Chain } from './digest-chain.js';
 
 /** Chunks are cut on multiples of this address. The receiver writes pieces of at most 2 MiB, one at a time. Never change it: digests depend on it. */
 export const CHUNK_BYTES = 2 * 1024 * 1024;
@@ -97,6 +98,8 @@ export interface CopyPassOptions {
    */
   coversUnfinished?: boolean;
   reconnect?: ReconnectPolicy;
+  /** Another chain than `DigestChain`; the benchmark has one that digests nothing. */
+  openChain?: (value: string, chunks: number) => Promise<Chain>;
 }
 
 export interface ReconnectPolicy {

@@ -94,8 +94,9 @@ class SegmentPut implements SegmentWriter {
   async #send(bytes: Buffer): Promise<void> {
     const sent = await new Promise<boolean>((resolve) => {
       if (this.#isOver || this.#broken !== undefined) return resolve(false);
-      // An answer before our end marker can only be a failure.
-      this.#onOver = () => resolve(false);
+      // An answer before our end marker can only be a failure. But one to it may be seen before Node says that the marker
+      // has left: it says so after the poll in which both happen.
+      this.#onOver = () => setImmediate(resolve, false);
       this.#socket.write(bytes, (error) => resolve(!error));
     });
     this.#onOver = undefined;

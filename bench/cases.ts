@@ -1,0 +1,205 @@
+import type { DiskSpec } from './disks.js';
+
+const KiB = 1024;
+const MiB = 1024 * KiB;
+const GiB = 1024 * MiB;
+const TiB = 1024 * GiB;
+
+/** One way to move (or only read) a disk. */
+export interface Row {
+  name: string;
+  by: 'ours' | 'mover' | 'nbdcopy' | 'qemu-img' | 'nbdinfo' | 'xo';
+  /** Name of the disk in its case; the first one by default. */
+  disk?: string;
+  /** How many at once, the same disk by as many nbdkits. */
+  count?: number;
+  digests?: boolean;
+  mapOnly?: boolean;
+  delta?: boolean;
+  /** Inside a process that is a Temporal worker. */
+  temporal?: boolean;
+  /** The receiver takes so long to write a piece. */
+  writeMs?: number;
+  stunnel?: boolean;
+  /** The source takes so long for each read. */
+  readMs?: number;
+}
+
+export type Figure = 'rate' | 'cpuPerGiB' | 'wall' | 'rss' | 'sentRatio' | 'loopP99Ms' | 'loopMaxMs' | 'slowestShare';
+
+/** A figure of one row, as it is or divided by the same figure of another row. */
+export interface Target {
+  what: string;
+  figure: Figure;
+  row: string;
+  over?: string;
+  atLeast?: number;
+  atMost?: number;
+}
+
+export interface Case {
+  id: string;
+  title: string;
+  disks: Record<string, DiskSpec>;
+  rows: Row[];
+  /** The row that the others are compared with. */
+  base: string;
+  targets: Target[];
+}
+
+const WITH = 'ours';
+const OURS = 'ours, no digests';
+const C = 'C mover';
+const XO = 'Xen Orchestra';
+
+const ours: Row = { name: WITH, by: 'ours', digests: true };
+const plain: Row = { name: OURS, by: 'ours' };
+const mover: Row = { name: C, by: 'mover' };
+const xo: Row = { name: XO, by: 'xo' };
+const readers: Row[] = [
+  { name: 'nbdcopy to null', by: 'nbdcopy' },
+  { name: 'qemu-img convert to a file', by: 'qemu-img' },
+];
+
+const likeC: Target[] = [
+  { what: 'rate over the C mover', figure: 'rate', row: OURS, over: C, atLeast: 0.95 },
+  { what: 'CPU over the C mover', figure: 'cpuPerGiB', row: OURS, over: C, atMost: 1.1 },
+];
+const digestCost: Target = {
+  what: 'CPU with BLAKE3 of every byte',
+  figure: 'cpuPerGiB',
+  row: WITH,
+  over: OURS,
+  atMost: 1.35,
+};
+const overXo = (least: number): Target => ({
+  what: 'rate over Xen Orchestra',
+  figure: 'rate',
+  row: OURS,
+  over: XO,
+  atLeast: least,
+});
+const many = (count: number): Row => ({ name: `${count} at once`, by: 'ours', count, temporal: true });
+
+/** The cases of the benchmark; `scale` shrinks the data, not the shape. */
+export function cases(scale = 1): Case[] {
+  const sized = (bytes: number) => Math.max(64 * MiB, Math.round((bytes * scale) / (2 * MiB)) * 2 * MiB);
+  const scattered = (virtualBytes: number, bytes: number, least: number, most: number): DiskSpec => ({
+    ...{ virtualBytes, scatteredBytes: scale === 1 ? bytes : sized(bytes), extentBytes: [least, most] },
+  });
+  const receiver = (name: string, how: Partial<Row>): Row[] =>
+    [ours, plain, mover].map((row) => ({ ...row, ...how, name: `${row.name}, ${name}` }));
+  return [
+    {
+      ...{ id: 'a', title: 'a full disk of 4 GiB', disks: { full: { virtualBytes: sized(4 * GiB) } } },
+      ...{ rows: [ours, plain, mover, ...readers, xo], base: C },
+      targets: [
+        ...likeC,
+        digestCost,
+        overXo(2.2),
+        { what: 'CPU over Xen Orchestra', figure: 'cpuPerGiB', row: OURS, over: XO, atMost: 1 / 4 },
+        { what: 'CPU with digests over Xen Orchestra', figure: 'cpuPerGiB', row: WITH, over: XO, atMost: 1 / 3 },
+      ],
+    },
+    {
+      ...{ id: 'b', title: '64 GiB, of which 2 GiB lie scattered in extents of 64 KiB to 1 MiB' },
+      disks: { sparse: scattered(64 * GiB, 2 * GiB, 64 * KiB, MiB) },
+      ...{ rows: [ours, plain, mover, ...readers, xo], base: C, targets: [...likeC, digestCost, overXo(8)] },
+    },
+    {
+      ...{ id: 'b2', title: '64 GiB, of which 0.5 GiB lie scattered in extents of 64 KiB' },
+      disks: { sparse: scattered(64 * GiB, 512 * MiB, 64 * KiB, 64 * KiB), full: { virtualBytes: sized(GiB) } },
+      rows: [ours, plain, { ...plain, name: 'ours, no digests, a full disk', disk: 'full' }, mover, ...readers, xo],
+      base: C,
+      targets: [
+        {
+          what: 'rate over a full disk',
+          figure: 'rate',
+          row: OURS,
+          over: 'ours, no digests, a full disk',
+          atLeast: 0.7,
+        },
+        { what: 'bytes sent over allocated', figure: 'sentRatio', row: OURS, atMost: 1.0005 },
+        overXo(40),
+      ],
+    },
+    {
+      ...{ id: 'c', title: '62 TiB with 10,000 extents of 64 KiB' },
+      disks: { huge: { ...scattered(62 * TiB, 0, 64 * KiB, 64 * KiB), scatteredBytes: 10_000 * 64 * KiB } },
+      rows: [
+        ...[ours, plain, mover, { name: 'ours, the map alone', by: 'ours', mapOnly: true } satisfies Row],
+        { name: 'nbdinfo --map', by: 'nbdinfo' },
+      ],
+      base: C,
+      targets: [
+        { what: 'seconds', figure: 'wall', row: OURS, atMost: 2 },
+        { what: 'MiB of memory', figure: 'rss', row: OURS, atMost: 110 },
+        {
+          what: 'time of the map over nbdinfo',
+          figure: 'wall',
+          row: 'ours, the map alone',
+          over: 'nbdinfo --map',
+          atMost: 2,
+        },
+      ],
+    },
+    {
+      ...{ id: 'd', title: '1, 2, 4 and 8 full disks of 1 GiB at once, in a process that is a Temporal worker' },
+      disks: { full: { virtualBytes: sized(GiB) } },
+      rows: [...[1, 2, 4, 8].map(many), { ...many(8), name: '8 at once, with digests', digests: true }],
+      base: '1 at once',
+      targets: [2, 4, 8].flatMap((count): Target[] => [
+        {
+          what: `rate of ${count} over one disk's`,
+          figure: 'rate',
+          row: `${count} at once`,
+          over: '1 at once',
+          atLeast: 0.9,
+        },
+        {
+          what: `slowest of ${count}, of its fair share`,
+          figure: 'slowestShare',
+          row: `${count} at once`,
+          atLeast: 0.5,
+        },
+        { what: `loop delay p99 with ${count}, ms`, figure: 'loopP99Ms', row: `${count} at once`, atMost: 5 },
+        { what: `loop delay at most with ${count}, ms`, figure: 'loopMaxMs', row: `${count} at once`, atMost: 60 },
+      ]),
+    },
+    {
+      ...{ id: 'e', title: 'a delta of 1 % of 64 GiB, in areas of 64 KiB to 1 MiB' },
+      disks: { sparse: { ...scattered(64 * GiB, 512 * MiB, 64 * KiB, MiB), changedBytes: sized(655 * MiB) } },
+      ...{ rows: [ours, plain, mover].map((row) => ({ ...row, delta: true })), base: C, targets: [digestCost] },
+    },
+    {
+      ...{ id: 'f', title: 'a full disk of 1 GiB whose source takes 10 ms for each read' },
+      disks: { full: { virtualBytes: sized(GiB) } },
+      rows: [
+        ...[ours, plain, mover].map((row) => ({ ...row, readMs: 10 })),
+        { ...plain, name: 'ours, no digests, no delay' },
+      ],
+      base: C,
+      targets: [
+        { what: 'rate over no delay', figure: 'rate', row: OURS, over: 'ours, no digests, no delay', atLeast: 0.6 },
+      ],
+    },
+    {
+      ...{ id: 'g', title: '2 GiB allocated, every second MiB of it zeroes' },
+      disks: { half: { virtualBytes: sized(2 * GiB), halfZero: true } },
+      ...{ rows: [ours, plain, mover], base: C },
+      targets: [{ what: 'bytes sent over allocated', figure: 'sentRatio', row: OURS, atMost: 0.51 }],
+    },
+    {
+      ...{
+        id: 'h',
+        title: 'a receiver that takes 3 ms to write each piece of at most 2 MiB, and the same behind stunnel',
+      },
+      disks: { full: { virtualBytes: sized(GiB) } },
+      rows: [...receiver('3 ms', { writeMs: 3 }), ...receiver('stunnel', { writeMs: 3, stunnel: true })],
+      base: `${C}, 3 ms`,
+      targets: ['3 ms', 'stunnel'].flatMap((how) =>
+        likeC.map((t) => ({ ...t, what: `${t.what}, ${how}`, row: `${OURS}, ${how}`, over: `${C}, ${how}` })),
+      ),
+    },
+  ];
+}

@@ -1,0 +1,229 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { writeFile } from 'node:fs/promises';
+import net from 'node:net';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { startNbdkit } from '../src/nbd/index.js';
+import type { Row } from './cases.js';
+import type { Disk } from './disks.js';
+import { cpuSecondsOf, machineSeconds } from './machine.js';
+import type { Job, Taken } from './ours.js';
+import type { Programs } from './programs.js';
+
+const LONGEST_RUN_MS = 600_000;
+
+export interface Bench {
+  programs: Programs;
+  /** Folder of this run: certificate, sockets, images. */
+  folder: string;
+  /** Where the disks are, and what qemu-img writes: memory, best. */
+  disksFolder: string;
+  nbdkit: string;
+  certFile: string;
+  keyFile: string;
+  temporalAddress?: string;
+  /** Checkout of Xen Orchestra with its packages installed. */
+  xoDir?: string;
+}
+
+/** What one run took and moved. */
+export interface Run extends Taken {
+  /** Payload bytes the pass had to move, and all bytes that reached the receiver. */
+  bytes: number;
+  sent?: number;
+  nbdkitCpu: number;
+  sinkCpu?: number;
+  /** CPUs in use by anything that is not ours meanwhile, and taken by the machine's host. */
+  foreign: number;
+  stolen: number;
+}
+
+interface Sink {
+  port: number;
+  pids: number[];
+  puts: { wire: number; data: number; ok: boolean }[];
+  stop(): Promise<void>;
+}
+
+/** Runs one row once: nbdkits, a sink and the mover are all started anew. */
+export async function runRow(bench: Bench, row: Row, disk: Disk): Promise<Run> {
+  const count = row.count ?? 1;
+  const kits = await Promise.all(
+    Array.from({ length: count }, () =>
+      startNbdkit({
+        ...{ nbdkitCommand: bench.nbdkit, runDir: join(bench.folder, 'run'), subject: disk.path },
+        // Xen Orchestra's client speaks TCP, and it starts nbdkit with one thread.
+        ...(row.by === 'xo' ? { threads: 1 } : {}),
+        plugin: ['file', disk.path],
+        ...(row.readMs === undefined ? {} : { filters: ['delay'], extraArgs: [`rdelay=${row.readMs}ms`] }),
+      }),
+    ),
+  );
+  const sockets = kits.map((kit) => kit.socketPath);
+  const needsSink = row.by === 'ours' || row.by === 'mover' || row.by === 'xo';
+  const sink = needsSink ? await startSink(bench, row) : undefined;
+  try {
+    const before = await machineSeconds();
+    const startedAt = performance.now();
+    const taken = await runMover(bench, row, disk, sockets, sink?.port ?? 0);
+    const seconds = (performance.now() - startedAt) / 1000;
+    const after = await machineSeconds();
+    const puts = row.mapOnly === true || sink === undefined ? 0 : count;
+    for (const until = Date.now() + 5_000; sink && sink.puts.length < puts && Date.now() < until;) await sleep(10);
+    if (sink && (sink.puts.length < puts || sink.puts.some(({ ok }) => !ok))) {
+      throw new Error(`${row.name}: a PUT did not end well`);
+    }
+    const nbdkitCpu = await sumOf(kits.map((kit) => kit.pid));
+    const sinkCpu = sink && (await sumOf(sink.pids));
+    const ours = taken.user + taken.sys + nbdkitCpu + (sinkCpu ?? 0);
+    return {
+      ...taken,
+      bytes: (row.delta === true ? disk.changedBytes : disk.allocatedBytes) * count,
+      ...(sink === undefined || puts === 0 ? {} : { sent: sink.puts.reduce((sum, put) => sum + put.wire, 0) }),
+      ...{ nbdkitCpu, ...(sinkCpu === undefined ? {} : { sinkCpu }) },
+      foreign: Math.max(0, after.busy - before.busy - ours) / seconds,
+      stolen: (after.stolen - before.stolen) / seconds,
+    };
+  } finally {
+    await Promise.all([...kits.map((kit) => kit.stop()), sink?.stop()]);
+  }
+}
+
+function runMover(bench: Bench, row: Row, disk: Disk, sockets: string[], port: number): Promise<Taken> {
+  const [socket = ''] = sockets;
+  const { programs } = bench;
+  const uri = `nbd+unix:///?socket=${socket}`;
+  const measured = (...command: string[]) => answerOf(programs.measure, command, 3);
+  switch (row.by) {
+    case 'ours': {
+      const job: Job = {
+        ...{ sockets, port, caFile: bench.certFile, digests: row.digests === true },
+        ...(row.mapOnly === true ? { mapOnly: true } : {}),
+        ...(row.delta === true ? { areasFile: disk.areasFile } : {}),
+        ...(row.temporal === true ? { temporal: { address: bench.temporalAddress ?? '' } } : {}),
+      };
+      return answerOf(process.execPath, [fileURLToPath(new URL('./ours.js', import.meta.url)), JSON.stringify(job)], 1);
+    }
+    case 'mover':
+      return measured(programs.mover, socket, String(port), '8', ...(row.delta === true ? [disk.areasFile] : []));
+    case 'nbdcopy':
+      return measured('nbdcopy', uri, 'null:');
+    case 'nbdinfo':
+      return measured('nbdinfo', '--map', '--json', uri);
+    case 'qemu-img':
+      return measured(
+        'qemu-img',
+        'convert',
+        '-f',
+        'raw',
+        '-O',
+        'raw',
+        `${uri}`,
+        join(bench.disksFolder, 'convert.raw'),
+      );
+    case 'xo': {
+      const script = fileURLToPath(new URL('../../bench/xo.mjs', import.meta.url));
+      return answerOf(
+        process.execPath,
+        [script, bench.xoDir ?? '', socket, String(port), String(disk.virtualBytes)],
+        1,
+      );
+    }
+  }
+}
+
+/** Runs a program and takes the JSON line that it writes on the descriptor. */
+async function answerOf(command: string, args: string[], descriptor: 1 | 3): Promise<Taken> {
+  const child = spawn(command, args, {
+    stdio: ['ignore', descriptor === 1 ? 'pipe' : 'ignore', 'pipe', ...(descriptor === 3 ? ['pipe' as const] : [])],
+    timeout: LONGEST_RUN_MS,
+    killSignal: 'SIGKILL',
+  });
+  const [said, complaints] = [child.stdio[descriptor], child.stderr].map((stream) => textOf(stream as Readable));
+  const [code] = (await once(child, 'close')) as [number | null];
+  const line = (await said)?.split('\n').find((text) => text.startsWith('{'));
+  const taken = line === undefined ? undefined : (JSON.parse(line) as Taken & { status?: number });
+  if (code === 0 && taken !== undefined && (taken.status ?? 0) === 0) return taken;
+  throw new Error(`${command} ${args.join(' ').slice(0, 200)} failed (${code}): ${(await complaints)?.slice(-600)}`);
+}
+
+async function textOf(stream: Readable): Promise<string> {
+  let text = '';
+  for await (const piece of stream) text += String(piece);
+  return text;
+}
+
+/** The receiver; with stunnel as a XAPI host has it: TLS ends in stunnel, and the receiver behind it speaks plain HTTP. */
+async function startSink({ programs, certFile, keyFile, folder }: Bench, row: Row): Promise<Sink> {
+  const children: ChildProcess[] = [];
+  const puts: Sink['puts'] = [];
+  const child = spawn(programs.sink, row.stunnel === true ? ['plain'] : ['tls', certFile, keyFile], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, SINK_WRITE_US: String((row.writeMs ?? 0) * 1000) },
+  });
+  children.push(child);
+  let port = await new Promise<number>((resolve, reject) => {
+    child.once('exit', () => reject(new Error('the sink ended')));
+    createInterface({ input: child.stdout as Readable }).on('line', (line) => {
+      if (line.startsWith('{')) puts.push(JSON.parse(line) as Sink['puts'][number]);
+      else resolve(Number(line));
+    });
+  });
+  if (row.stunnel === true) {
+    const accept = await freePort();
+    const conf = join(folder, 'stunnel.conf');
+    await writeFile(
+      conf,
+      [
+        ...['foreground = yes', 'pid =', 'debug = 3', 'sslVersion = TLSv1.2', 'curves = secp384r1', '[xapi]'],
+        ...['ciphers = ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256', 'TIMEOUTclose = 0'],
+        ...[`accept = 127.0.0.1:${accept}`, `connect = 127.0.0.1:${port}`, `cert = ${certFile}`, `key = ${keyFile}`],
+      ].join('\n'),
+    );
+    children.push(spawn('stunnel', [conf], { stdio: ['ignore', 'ignore', 'ignore'] }));
+    port = accept;
+    await untilListening(port);
+  }
+  return {
+    ...{ port, puts, pids: children.map(({ pid }) => pid ?? 0) },
+    async stop() {
+      await Promise.all(
+        children.map(async (one) => {
+          if (one.exitCode !== null) return;
+          one.kill('SIGKILL');
+          await once(one, 'exit');
+        }),
+      );
+    },
+  };
+}
+
+async function sumOf(pids: number[]): Promise<number> {
+  return (await Promise.all(pids.map(cpuSecondsOf))).reduce((sum, seconds) => sum + seconds, 0);
+}
+
+async function freePort(): Promise<number> {
+  const server = net.createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as net.AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+async function untilListening(port: number): Promise<void> {
+  for (const until = Date.now() + 5_000; ;) {
+    const socket = net.connect(port, '127.0.0.1');
+    const open = await new Promise<boolean>((resolve) =>
+      socket.once('connect', () => resolve(true)).once('error', () => resolve(false)),
+    );
+    socket.destroy();
+    if (open) return;
+    if (Date.now() > until) throw new Error('stunnel does not listen');
+    await sleep(20);
+  }
+}
