@@ -91,13 +91,14 @@ describe("the lab's NBD server, as XAPI's", () => {
   });
 
   it('holds the disk as long as a connection is open', async () => {
+    const attached = () => pool.raw.call<string[]>('VDI.get_VBDs', vdiRef);
+    await expect.poll(attached).toEqual([]);
     const client = await connect(((await info()) as [NbdInfo])[0]);
-    const attached = await pool.raw.call<string[]>('VDI.get_VBDs', vdiRef);
-    expect(attached).toHaveLength(1);
+    expect(await attached()).toHaveLength(1);
     const refused = await errorOf(pool.raw.call('VDI.destroy', vdiRef));
     expect(refused.message).toContain('VDI_IN_USE');
     await client.close();
-    await expect.poll(() => pool.raw.call<string[]>('VDI.get_VBDs', vdiRef)).toEqual([]);
+    await expect.poll(attached).toEqual([]);
   });
 
   it('closes the connection on a session that is none, on an unknown disk, and on the seventeenth client', async () => {
