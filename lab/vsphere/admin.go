@@ -133,6 +133,11 @@ func (l *Lab) Admin() http.Handler {
 		l.locked[r.PathValue("vm")] = body.Locked
 		return body, err
 	})
+	on("GET /sessions", func(r *http.Request) (any, error) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return slices.Clone(l.seen), nil
+	})
 	on("POST /sessions/expire", func(r *http.Request) (any, error) { return l.expire() })
 	on("POST /rules", func(r *http.Request) (any, error) {
 		rule := &Rule{Count: 1}

@@ -136,6 +136,11 @@ export class VsphereAdmin {
     await this.#request('POST', '/paging', paging);
   }
 
+  /** Keys (the cookies' values) of all sessions that ever asked for something, ended ones too. */
+  async sessions(): Promise<string[]> {
+    return ((await this.#request('GET', '/sessions')) as string[] | null) ?? [];
+  }
+
   /** @returns How many sessions ended. */
   expireSessions(): Promise<number> {
     return this.#request('POST', '/sessions/expire') as Promise<number>;

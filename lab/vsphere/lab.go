@@ -36,6 +36,7 @@ type Lab struct {
 	calls  []Call
 	power  []PowerChange
 	locked map[string]bool // VMs whose files somebody holds open
+	seen   []string        // keys of all sessions that ever asked for something
 }
 
 // Start serves the vCenter of a state folder: made by the scenario file if the

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -418,8 +419,12 @@ func TestSessions(t *testing.T) {
 			t.Errorf("basic %v: %d, want %d", c.basic, code, c.want)
 		}
 	}
+	session, err := r.c.SessionManager.UserSession(r.ctx)
+	if err != nil || !slices.Contains(r.lab.seen, session.Key) {
+		t.Errorf("session %v is not among %v: %v", session, r.lab.seen, err)
+	}
 	r.post("/sessions/expire", nil)
-	_, err := methods.GetCurrentTime(r.ctx, r.c.Client)
+	_, err = methods.GetCurrentTime(r.ctx, r.c.Client)
 	r.fails(err, &types.NotAuthenticated{})
 	if code, _ := r.get(&r.c.Client.Client.Client, "web/web-flat.vmdk", "", false); code != 401 {
 		t.Errorf("/folder after expiry: %d", code)

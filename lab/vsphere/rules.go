@@ -123,10 +123,20 @@ func (l *Lab) record(method, object string) {
 
 type requestText struct{}
 
+// see remembers a session, for those who look for its key where it must not be.
+func (l *Lab) see(s *simulator.Session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s != nil && !slices.Contains(l.seen, s.Key) {
+		l.seen = append(l.seen, s.Key)
+	}
+}
+
 // intercept sees every SOAP call before it is dispatched. Its text goes along,
 // for the task it may become.
 func (l *Lab) intercept(ctx *simulator.Context, m *simulator.Method) (mo.Reference, types.BaseMethodFault) {
 	l.record(m.Name, m.This.Value)
+	l.see(ctx.Session)
 	text, err := xml.Marshal(m.Body)
 	if err != nil {
 		return nil, &types.RuntimeFault{}

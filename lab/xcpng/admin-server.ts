@@ -61,6 +61,8 @@ function serve(pool: Pool, resource: string, body: unknown, restart: () => void)
       return pool.calls.entries;
     case 'GET /power':
       return pool.power;
+    case 'GET /sessions':
+      return pool.calls.sessions;
     case 'GET /imports':
       return pool.imports.records;
     case 'GET /vdis':

@@ -30,6 +30,11 @@ export class XcpngAdmin {
     return this.#ask('GET', '/faults');
   }
 
+  /** References of all sessions so far, ended ones too. */
+  sessions(): Promise<string[]> {
+    return this.#ask('GET', '/sessions');
+  }
+
   /** Every PUT so far, with its chunks. */
   imports(): Promise<ImportRecord[]> {
     return this.#ask('GET', '/imports');

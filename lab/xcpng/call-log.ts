@@ -14,6 +14,8 @@ const KEPT = 20_000;
 /** The last calls, for tests that ask what a client really did. */
 export class CallLog {
   readonly entries: LoggedCall[] = [];
+  /** References of all sessions that were ever opened, for those who look for them where they must not be. */
+  readonly sessions: string[] = [];
 
   add(host: string, method: string, params: unknown[]): LoggedCall {
     const secret = method.startsWith('session.');

@@ -13,7 +13,7 @@ export const sessionCalls: Record<string, Behaviour> = {
       throw new XapiError('SESSION_AUTHENTICATION_FAILED', [user, 'Authentication failure']);
     }
     const now = formatDate();
-    return pool.db.create('session', {
+    const ref = pool.db.create('session', {
       this_host: hostRef,
       last_active: now,
       validation_time: now,
@@ -21,6 +21,8 @@ export const sessionCalls: Record<string, Behaviour> = {
       auth_user_name: user,
       originator: rest[1] ?? '',
     });
+    pool.calls.sessions.push(ref);
+    return ref;
   },
   'session.logout': ({ pool, session }: Call) => pool.db.delete('session', session),
 
