@@ -58,6 +58,20 @@ const pool = z
   .refine(onePassword, ONE_PASSWORD)
   .refine(onePin, ONE_PIN);
 
+const mibPerSecond = z.number().min(0);
+
+/** How fast this host may move blocks; absent is without limit, 0 is not at all. */
+const limitShape = {
+  /** All disks of this host together. */
+  hostMiBPerSecond: mibPerSecond.optional(),
+  /** Each disk. */
+  diskMiBPerSecond: mibPerSecond.optional(),
+};
+
+const timeOfDay = z.string().regex(/^([01]\d|2[0-3]):[0-5]\d$/, 'must be a time of day such as "08:30", in quotes');
+
+const timeZone = z.string().refine(isTimeZone, 'must be a time zone such as Europe/Vienna or UTC');
+
 const transfer = z.strictObject({
   /** Task queue of this host's transfer worker. */
   queue: z
@@ -78,12 +92,30 @@ const transfer = z.strictObject({
     .default(4 * GIB),
   /** ... or after this long, whichever is first. The pool forgets a task after a day, so no request comes near it. */
   segmentSeconds: seconds.max(900).default(300),
+  /** Read again while copies run: a change in the file counts within seconds (S144). */
+  limits: z
+    .strictObject({
+      ...limitShape,
+      /** At these hours these limits hold instead; the first entry that fits counts. `from` after `to` spans midnight. */
+      hours: z
+        .array(z.strictObject({ from: timeOfDay, to: timeOfDay, zone: timeZone.default('UTC'), ...limitShape }))
+        .default([]),
+    })
+    .prefault({}),
   /** Sockets of running nbdkit processes; a short path, for a socket's name fits 107 bytes. */
   runDir: z
     .string()
     .min(1)
     .default(() => `${process.env['XDG_RUNTIME_DIR'] ?? tmpdir()}/surefire-${userInfo().uid}`),
 });
+
+function isTimeZone(name: string): boolean {
+  try {
+    return new Intl.DateTimeFormat('en', { timeZone: name }) instanceof Intl.DateTimeFormat;
+  } catch {
+    return false;
+  }
+}
 
 /** What `surefire.yaml` may hold. Unknown keys are refused at every level. */
 export const configSchema = z.strictObject({

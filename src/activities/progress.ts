@@ -44,18 +44,26 @@ export class ProgressReporter {
     });
   }
 
-  beat(phase: TransferProgress['phase'], doneBytes: number, totalBytes: number, bytesPerSecond: number): void {
+  /** @param limit Bytes per second that the configuration allows now; `Infinity` is no limit. */
+  beat(
+    phase: TransferProgress['phase'],
+    doneBytes: number,
+    totalBytes: number,
+    bytesPerSecond: number,
+    limit = Number.POSITIVE_INFINITY,
+  ): void {
     const percent = totalBytes === 0 ? 100 : Math.floor((100 * doneBytes) / totalBytes);
     const left = bytesPerSecond > 0 ? `, ${formatDuration((totalBytes - doneBytes) / bytesPerSecond)} left` : '';
     const moved = phase !== 'open' && doneBytes > this.#startBytes;
     this.#last = {
-      text: `${percent} % · ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)} · ${formatRate(Math.round(bytesPerSecond))}${left}`,
+      text: `${percent} % · ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)} · ${formatRate(Math.round(bytesPerSecond))}${left}${limitText(limit)}`,
       phase,
       disk: this.#disk,
       doneBytes,
       totalBytes,
       bytesPerSecond: Math.round(bytesPerSecond),
       attempt: activityInfo().attempt,
+      ...(Number.isFinite(limit) && { limitBytesPerSecond: limit }),
       ...(moved ? { stalled: 0 } : { stalled: this.#stalledBefore + 1, stalledSince: this.#stalledSince }),
     };
     heartbeat(this.#last);
@@ -77,4 +85,9 @@ export class ProgressReporter {
     const { stalledSince: _over, ...last } = this.#last;
     heartbeat({ ...last, stalled: this.#stalledBefore });
   }
+}
+
+function limitText(limit: number): string {
+  if (!Number.isFinite(limit)) return '';
+  return limit === 0 ? ', waits: the limit of these hours is 0' : `, limited to ${formatRate(limit)}`;
 }

@@ -4,7 +4,8 @@ import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { DiskOpener } from '../nbd/index.js';
 import type { NbdClient } from '../nbd/index.js';
 import { failure } from '../shared/index.js';
-import { copyPass, verifyBase, verifyDelta } from '../transfer/index.js';
+import { copyPass, throttled, verifyBase, verifyDelta } from '../transfer/index.js';
+import { Bandwidth } from './bandwidth.js';
 import { explain } from './beating.js';
 import type { Deps } from './deps.js';
 import { planPass } from './plan.js';
@@ -17,6 +18,7 @@ const BEAT_MS = 1_000;
 
 /** What moves and checks block data; runs on the transfer workers. */
 export function transferActivities(deps: Deps): TransferActivities {
+  const bandwidth = new Bandwidth(deps.config);
   return {
     probeTransports: () => probeTransports(deps),
 
@@ -30,6 +32,7 @@ export function transferActivities(deps: Deps): TransferActivities {
         const xapi = deps.xapi(target.pool);
         const { plan, deltaMethod } = await planPass(input, deps.vsphere(input.source.vcenter), connect);
         const writerId = writerOf(activityInfo());
+        const throttle = bandwidth.forDisk();
         await xapi.acquireWriter(disk.vdiUuid, writerId);
         const result = await copyPass({
           plan,
@@ -44,11 +47,12 @@ export function transferActivities(deps: Deps): TransferActivities {
           }),
           checkpoints: checkpointsOn(xapi, disk.vdiUuid, writerId),
           signal: cancellationSignal(),
+          throttle,
           segmentBytes: deps.config.transfer.segmentBytes,
           segmentSeconds: deps.config.transfer.segmentSeconds,
           // A delta is asked from the last complete changeId, so it covers whatever a broken one announced (R8).
           coversUnfinished: input.kind === 'delta',
-          onProgress: (p) => progress.beat('copy', p.bytesDone, p.bytesTotal, p.bytesPerSecond),
+          onProgress: (p) => progress.beat('copy', p.bytesDone, p.bytesTotal, p.bytesPerSecond, throttle.limit),
         });
         await xapi.releaseWriter(disk.vdiUuid, writerId);
         await xapi.setVdiMetrics({
@@ -77,20 +81,24 @@ export function transferActivities(deps: Deps): TransferActivities {
           });
         }
         const { readBack, sizeBytes } = await readBackOf(xapi, snapshotVdiUuid, disk.label, target.migrationId);
+        const throttle = bandwidth.forDisk();
         const options = {
           plan,
           chainDigest: input.chainDigest,
           targetSizeBytes: sizeBytes,
-          readBack,
+          readBack: throttled(readBack, throttle, cancellationSignal()),
           openReader: connect,
           signal: cancellationSignal(),
           onProgress: (p: { bytesDone: number; bytesTotal: number; bytesPerSecond: number }) =>
-            progress.beat('verify', p.bytesDone, p.bytesTotal, p.bytesPerSecond),
+            progress.beat('verify', p.bytesDone, p.bytesTotal, p.bytesPerSecond, throttle.limit),
         };
         if (input.kind === 'base') return verifyBase(options);
         if (previousSnapshotVdiUuid === undefined) throw new Error('a delta is compared with the snapshot before it');
         const previous = await readBackOf(xapi, previousSnapshotVdiUuid, disk.label, target.migrationId);
-        return verifyDelta({ ...options, readBackPrevious: previous.readBack });
+        return verifyDelta({
+          ...options,
+          readBackPrevious: throttled(previous.readBack, throttle, cancellationSignal()),
+        });
       });
     },
   };

@@ -225,4 +225,6 @@ export interface TransferProgress {
   totalBytes: number;
   bytesPerSecond: number;
   attempt: number;
+  /** What the configuration allows now; absent without a limit, 0 while the transfer waits for other hours. */
+  limitBytesPerSecond?: number;
 }

@@ -32,6 +32,7 @@ export async function copyPass(options: CopyPassOptions): Promise<CopyPassResult
     if (plan.plannedBytes === 0) await options.checkpoints.save(checkpoint);
     for (let index = 0; checkpoint.done < plan.plannedBytes; index++) {
       signal.throwIfAborted();
+      await options.throttle?.opens(signal);
       checkpoint = await copySegment(options, checkpoint, { index, reader, pool, depth, progress });
     }
   } finally {
@@ -77,7 +78,7 @@ async function copySegment(options: CopyPassOptions, before: Checkpoint, run: Ru
   let pumped;
   try {
     pumped = await pump({
-      ...{ plan, segment, writer, chain, signal },
+      ...{ plan, segment, writer, chain, signal, throttle: options.throttle },
       ...{ reader: run.reader, pool: run.pool, depth: run.depth },
       literal: plan.kind === 'delta' || attempt !== undefined,
       endAt,

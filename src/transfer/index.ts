@@ -10,4 +10,6 @@ export * from './types.js';
 export { createHasher } from './blake3.js';
 export { copyPass } from './copy-pass.js';
 export { planFromAreas, planFromMap, planWholeDisk } from './plan.js';
+export { Throttle, throttled } from './throttle.js';
+export type { Clock } from './throttle.js';
 export { verifyBase, verifyDelta } from './verify.js';

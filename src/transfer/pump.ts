@@ -3,6 +3,7 @@ import type { Chain } from './digest-chain.js';
 import { nonZeroRuns } from './non-zero-runs.js';
 import { ChunkCursor, type Chunk, type Segment } from './plan.js';
 import type { ReconnectingReader } from './reconnecting-reader.js';
+import type { Throttle } from './throttle.js';
 import { CHUNK_BYTES, type Plan } from './types.js';
 
 export interface PumpOptions {
@@ -18,6 +19,7 @@ export interface PumpOptions {
   pool: Buffer[];
   depth: number;
   signal: AbortSignal;
+  throttle?: Throttle | undefined;
   /** `performance.now()` after which no further read begins. */
   endAt: number;
   onChunk: (bytesRead: number, bytesSent: number) => void;
@@ -41,7 +43,7 @@ export function makePool(depth: number): Buffer[] {
  * @throws What the writer throws; everything of the segment is then doubtful.
  */
 export async function pump(options: PumpOptions): Promise<Pumped> {
-  const { plan, segment, literal, reader, writer, chain, pool, depth, signal, endAt, onChunk } = options;
+  const { plan, segment, literal, reader, writer, chain, pool, depth, signal, throttle, endAt, onChunk } = options;
   const cursor = new ChunkCursor(plan, segment.from);
   const ahead: { chunk: Chunk; buffer: Buffer; ready: Promise<void> }[] = [];
   let writing: Promise<void> = Promise.resolve();
@@ -50,7 +52,8 @@ export async function pump(options: PumpOptions): Promise<Pumped> {
 
   const readAhead = () => {
     // Late or not, a segment has at least one chunk; else a slow receiver would mean no progress at all.
-    const mayBegin = () => performance.now() < endAt || (to === segment.from && ahead.length === 0);
+    const inTime = () => performance.now() < endAt && throttle?.limit !== 0;
+    const mayBegin = () => inTime() || (to === segment.from && ahead.length === 0);
     while (ahead.length < depth && pool.length > 0 && mayBegin()) {
       const chunk = cursor.peek();
       if (chunk === undefined || chunk.position >= segment.to) return;
@@ -79,6 +82,7 @@ export async function pump(options: PumpOptions): Promise<Pumped> {
     if (head === undefined) break;
     try {
       await untilAborted(head.ready, signal);
+      await throttle?.take(head.chunk.length, signal);
     } catch (reason) {
       stoppedBy = { reason };
       break;

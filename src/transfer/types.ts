@@ -1,5 +1,6 @@
 import type { BlockReader, SegmentSink } from '../shared/blocks.js';
 import type { Chain } from './digest-chain.js';
+import type { Throttle } from './throttle.js';
 
 /** Chunks are cut on multiples of this address. The receiver writes pieces of at most 2 MiB, one at a time. Never change it: digests depend on it. */
 export const CHUNK_BYTES = 2 * 1024 * 1024;
@@ -84,6 +85,8 @@ export interface CopyPassOptions {
    * is thrown. Bytes stop within one chunk; the acknowledgement takes as long as the receiver needs.
    */
   signal: AbortSignal;
+  /** How fast bytes may move, and whether at all: while not, the PUT is ended and the next one waits. */
+  throttle?: Throttle;
   /** Called at most twice a second, and at the end of each segment. */
   onProgress?: (progress: TransferCounters) => void;
   /** Most planned bytes in one PUT. Default 4 GiB. */

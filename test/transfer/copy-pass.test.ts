@@ -1,9 +1,10 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { failure, failureTypeOf } from '../../src/shared/errors.js';
 import {
   copyPass,
   planFromAreas,
   planWholeDisk,
+  Throttle,
   verifyBase,
   type CopyPassOptions,
   type Plan,
@@ -352,5 +353,53 @@ describe('copyPass and a source that fails', () => {
     };
     expect(await typeOf(copyPass({ ...options, openReader }))).toBe('VddkAuthentication');
     expect(logins).toBe(1);
+  });
+});
+
+describe('a throttle', () => {
+  it('[S144] ends the PUT at a checkpoint when nothing may move any more, and the pass goes on when it may', async () => {
+    let limit = Number.POSITIVE_INFINITY;
+    const throttle = new Throttle(() => limit);
+    const { options, source, target, store } = await setup(undefined, { throttle, segmentBytes: 64 * MiB });
+    let reads = 0;
+    source.beforeRead = () => {
+      reads += 1;
+      if (reads === 3) limit = 0;
+    };
+    const pass = copyPass(options);
+    await vi.waitFor(() => expect(target.puts[0]?.state).toBe('finished'));
+    const { done, attempt } = store.last;
+    expect(done).toBeGreaterThan(0);
+    expect(done).toBeLessThan(SIZE);
+    expect(attempt).toBeUndefined();
+    expect(target.puts).toHaveLength(1);
+    limit = Number.POSITIVE_INFINITY;
+    await pass;
+    expect(target.content.equals(source.content)).toBe(true);
+    expect(target.puts.map(({ segment }) => segment.from).slice(0, 2)).toEqual([0, done]);
+  });
+
+  it('[S143] divides the budget of a host among its disks, each of which may have less', async () => {
+    const drawn: number[] = [];
+    // Without waiting: what is drawn is what counts, the pace itself is shown with a clock of our own.
+    class Counting extends Throttle {
+      override take(bytes: number): Promise<void> {
+        drawn.push(bytes);
+        return Promise.resolve();
+      }
+    }
+    const host = new Counting(() => 100 * MiB);
+    const one = await setup(undefined, { throttle: new Throttle(() => Number.POSITIVE_INFINITY, host) });
+    const other = await setup(undefined, { throttle: new Throttle(() => 50_000 * MiB, host) });
+    await Promise.all([copyPass(one.options), copyPass(other.options)]);
+    expect(drawn.reduce((sum, bytes) => sum + bytes, 0)).toBe(2 * SIZE);
+  });
+
+  it('is waited for no longer when the pass is paused', async () => {
+    const throttle = new Throttle(() => 1024);
+    const { options, stop, store } = await setup(undefined, { throttle });
+    store.onSave = ({ attempt }) => attempt && setTimeout(() => stop.abort(new Error('paused')), 20);
+    await expect(copyPass(options)).rejects.toThrow('paused');
+    expect(store.last.attempt).toBeUndefined();
   });
 });
