@@ -35,7 +35,7 @@ export class XcpngAdmin {
     return this.#ask('GET', '/sessions');
   }
 
-  /** Every PUT so far, with its chunks. */
+  /** Every PUT so far, those of earlier processes on this state as well, with its chunks. */
   imports(): Promise<ImportRecord[]> {
     return this.#ask('GET', '/imports');
   }

@@ -90,7 +90,7 @@ async function receive(
   try {
     vbdRef = attachToControlDomain(pool, vdiRef, hostRef, 'RW', taskRef);
     pool.db.flush();
-    const device = await openDevice(pool, vdiRef);
+    const device = await openDevice(pool, vdiRef, (bytes) => pool.imports.wrote(record, bytes));
     const abandon = (): void => {
       isRestart = true;
       device.isRevoked = true;
@@ -100,10 +100,9 @@ async function receive(
     try {
       const source = new FaultySource(pool, record, connection);
       const length = request.headers.get('content-length');
-      if (isChunked) await receiveChunked(source, device, (chunk) => record.chunks.push(chunk));
+      if (isChunked) await receiveChunked(source, device, (chunk) => pool.imports.announced(record, chunk));
       else await receiveRaw(source, device, length === undefined ? undefined : Number(length));
     } finally {
-      record.writtenBytes = device.writtenBytes;
       await device.close();
     }
     record.outcome = 'success';
@@ -116,7 +115,7 @@ async function receive(
     pool.tasks.fail(taskRef, failure);
     if (!isRestart) writeFailureIntoBody(connection, failure);
   } finally {
-    record.finishedAt = new Date().toISOString();
+    pool.imports.end(record);
     refreshUsage(pool, vdiRef);
     if (vbdRef !== undefined) {
       pool.importsUnderWay.delete(vbdRef);
@@ -127,7 +126,7 @@ async function receive(
   }
 }
 
-async function openDevice(pool: Pool, vdiRef: string): Promise<BlockDevice> {
+async function openDevice(pool: Pool, vdiRef: string, onWrite: (bytes: number) => void): Promise<BlockDevice> {
   const vdi = pool.db.get('VDI', vdiRef);
   const uuid = uuidOf(vdi);
   const full = pool.faults.takeFor('enospc', uuid)?.offset;
@@ -139,7 +138,8 @@ async function openDevice(pool: Pool, vdiRef: string): Promise<BlockDevice> {
     const fault = pool.faults.take('corruptImport', isHere);
     if (fault !== undefined) bytes[fault.offset - start] = (bytes[fault.offset - start] ?? 0) ^ 0xff;
   };
-  return new BlockDevice(file, numberOf(vdi, 'virtual_size'), full, slow, spoil);
+  const size = numberOf(vdi, 'virtual_size');
+  return new BlockDevice(file, size, { onWrite, spoil, fullFrom: full, writeDelayMs: slow });
 }
 
 /** After the 200 there is no status left, so XAPI writes its error pages into the body. Any body means failure. */

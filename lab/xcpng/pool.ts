@@ -58,7 +58,7 @@ export class Pool {
   readonly tasks: TaskKeeper;
   readonly faults = new Faults();
   readonly calls = new CallLog();
-  readonly imports = new ImportLog();
+  readonly imports: ImportLog;
   readonly machines: Machines;
   /** When each VM went on and off, oldest first, whoever did it. */
   readonly power: PowerChange[] = [];
@@ -79,6 +79,7 @@ export class Pool {
     this.password = password;
     this.timing = { ...DEFAULT_TIMING, ...timing };
     this.db = new Database(join(stateDir, 'database.json'));
+    this.imports = new ImportLog(join(stateDir, 'imports.jsonl'));
     this.vdis = new VdiFiles(join(stateDir, 'vdis'));
     this.tasks = new TaskKeeper(this);
     this.machines = new Machines(this);

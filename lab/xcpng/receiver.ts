@@ -14,31 +14,34 @@ export interface ByteSource {
   readInto(target: Buffer, length: number): Promise<number>;
 }
 
+interface BlockDeviceOptions {
+  /** Told of every piece when it is in the file. */
+  onWrite: (bytes: number) => void;
+  /** May change the bytes on their way; for tests of the read-back. */
+  spoil: (bytes: Buffer, offset: number) => void;
+  /** First byte that finds no room; for tests of a full SR. */
+  fullFrom: number | undefined;
+  writeDelayMs: number | undefined;
+}
+
 /** A block device made of a regular file: it has an end, and takes whole sectors only, as with O_DIRECT. */
 export class BlockDevice {
   readonly sizeBytes: number;
-  writtenBytes = 0;
   /** Set when the device was taken away: every later write fails. */
   isRevoked = false;
   readonly #file: FileHandle;
-  /** First byte that finds no room; for tests of a full SR. */
+  readonly #onWrite: (bytes: number) => void;
   readonly #fullFrom: number;
   readonly #writeDelayMs: number;
-  /** May change the bytes on their way; for tests of the read-back. */
   readonly #spoil: (bytes: Buffer, offset: number) => void;
 
-  constructor(
-    file: FileHandle,
-    sizeBytes: number,
-    fullFrom = Infinity,
-    writeDelayMs = 0,
-    spoil: (bytes: Buffer, offset: number) => void = () => undefined,
-  ) {
+  constructor(file: FileHandle, sizeBytes: number, options: BlockDeviceOptions) {
     this.#file = file;
     this.sizeBytes = sizeBytes;
-    this.#fullFrom = fullFrom;
-    this.#writeDelayMs = writeDelayMs;
-    this.#spoil = spoil;
+    this.#onWrite = options.onWrite;
+    this.#fullFrom = options.fullFrom ?? Infinity;
+    this.#writeDelayMs = options.writeDelayMs ?? 0;
+    this.#spoil = options.spoil;
   }
 
   /** @throws ReceiverFailure as the kernel would: what lies inside the device is written before ENOSPC. */
@@ -55,7 +58,7 @@ export class BlockDevice {
     for (let done = 0; done < room;) {
       const { bytesWritten } = await this.#file.write(bytes, done, room - done, start + done);
       done += bytesWritten;
-      this.writtenBytes += bytesWritten;
+      this.#onWrite(bytesWritten);
     }
     if (room < bytes.length) throw new ReceiverFailure(`ENOSPC: at ${start + room}`);
   }

@@ -19,15 +19,38 @@ export interface XcpngOptions {
 
 /** A simulated pool in a process of its own. */
 export interface XcpngLab extends ServerAddress {
-  pid: number;
+  /** Of the process that runs now. */
+  readonly pid: number;
   /** Ends it and its VMs, and waits for that. */
   stop(): Promise<void>;
   /** Ends it at once by a signal, as a crash would, and waits for the end of the process. */
   kill(signal?: NodeJS.Signals): Promise<void>;
+  /** After `kill`: the host boots again, with the same state under the same address. */
+  restart(): Promise<void>;
 }
 
 /** Starts a pool and waits until it answers. It ends with this process. */
 export async function startXcpng({ stateDir, port = 0, adminPort = 0 }: XcpngOptions): Promise<XcpngLab> {
+  let running = await launch(stateDir, port, adminPort);
+  const address = running.address;
+  const kill = async (signal: NodeJS.Signals = 'SIGKILL'): Promise<void> => {
+    running.child.kill(signal);
+    await running.child;
+  };
+  return {
+    ...address,
+    get pid() {
+      return running.child.pid ?? 0;
+    },
+    stop: () => kill('SIGTERM'),
+    kill,
+    async restart() {
+      running = await launch(stateDir, portOf(address.url), portOf(address.adminUrl));
+    },
+  };
+}
+
+async function launch(stateDir: string, port: number, adminPort: number) {
   const args = [MAIN, '--json', '--state-dir', stateDir, '--port', String(port), '--admin-port', String(adminPort)];
   const child = execa(process.execPath, args, {
     stdin: 'pipe',
@@ -37,15 +60,13 @@ export async function startXcpng({ stateDir, port = 0, adminPort = 0 }: XcpngOpt
     reject: false,
     forceKillAfterDelay: STOP_GRACE_MS,
   });
-  const ready = await new Promise<ServerAddress & { pid: number }>((resolve, reject) => {
-    createInterface({ input: child.stdout }).once('line', (line) =>
-      resolve(JSON.parse(line) as ServerAddress & { pid: number }),
-    );
+  const address = await new Promise<ServerAddress>((resolve, reject) => {
+    createInterface({ input: child.stdout }).once('line', (line) => resolve(JSON.parse(line) as ServerAddress));
     void child.then(({ exitCode }) => reject(new Error(`The lab's pool ended with ${exitCode} before it was ready.`)));
   });
-  const kill = async (signal: NodeJS.Signals = 'SIGKILL'): Promise<void> => {
-    child.kill(signal);
-    await child;
-  };
-  return { ...ready, stop: () => kill('SIGTERM'), kill };
+  return { child, address };
+}
+
+function portOf(url: string): number {
+  return Number(new URL(url).port);
 }

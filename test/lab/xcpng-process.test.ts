@@ -37,11 +37,20 @@ describe('the pool as a process', () => {
     const { socket, answer } = await first.api.openImport(vdi, { chunked: 'true' });
     socket.write(Buffer.concat([chunkHeader(0, 2 * MIB), Buffer.alloc(2 * MIB, 1), chunkHeader(2 * MIB, MIB)]));
     await until(async () => (await first.admin.imports())[0]?.chunks[1]);
+    await until(async () => ((await first.admin.imports())[0]?.writtenBytes === 2 * MIB ? true : undefined));
+    const { pid } = first.lab;
     await first.lab.kill('SIGKILL');
     await answer;
-    const second = await start();
-    expect(second.lab.fingerprintSha256).toBe(first.lab.fingerprintSha256);
-    expect(second.lab.password).toBe(first.lab.password);
+    await first.lab.restart();
+    expect(first.lab.pid).not.toBe(pid);
+    const second = { api: await ApiClient.connect(first.lab), admin: new XcpngAdmin(first.lab.adminUrl) };
+    const [broken] = await second.admin.imports();
+    expect(broken).toMatchObject({ outcome: 'crash', writtenBytes: 2 * MIB });
+    expect(broken?.chunks).toEqual([
+      { offset: 0, length: 2 * MIB },
+      { offset: 2 * MIB, length: MIB },
+    ]);
+    expect(Date.parse(broken?.lastWriteAt ?? '')).toBeGreaterThanOrEqual(Date.parse(broken?.startedAt ?? ''));
     expect(await second.api.call('VDI.get_name_label', vdi)).toBe('survivor');
     const [vbd = ''] = await second.api.call<string[]>('VDI.get_VBDs', vdi);
     expect(await second.api.call('VBD.get_currently_attached', vbd)).toBe(true);
