@@ -19,6 +19,8 @@ export interface LabDescription {
     fingerprintSha256: string;
     thumbprintSha1: string;
     adminUrl: string;
+    /** Where its ESXi hosts answer as on their port 902. */
+    nfcPort: number;
     /** Folder with one folder per datastore. */
     root: string;
   };
@@ -77,6 +79,7 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     scenario: { vms: vms.map(({ made, spec }) => scenarioOf(made, spec)) },
     listen: await listen('vsphere'),
     adminListen: await listen('vsphereAdmin'),
+    nfcListen: await listen('nfc'),
   });
   let pool: XcpngLab | undefined;
   try {
@@ -98,6 +101,7 @@ export async function startLab(options: LabOptions): Promise<Lab> {
     const used = {
       vsphere: portOf(vsphere.url),
       vsphereAdmin: portOf(vsphere.adminUrl),
+      nfc: vsphere.nfcPort,
       pool: portOf(pool.url),
       poolAdmin: portOf(pool.adminUrl),
     };
@@ -124,11 +128,11 @@ function describe(
   vddkLibdir: string,
   vms: LabVmMade[],
 ): LabDescription {
-  const { url, username, password, fingerprintSha256, thumbprintSha1, adminUrl, root } = vsphere;
+  const { url, username, password, fingerprintSha256, thumbprintSha1, adminUrl, nfcPort, root } = vsphere;
   return {
     schema: 1,
     stateDir,
-    vsphere: { url, username, password, fingerprintSha256, thumbprintSha1, adminUrl, root },
+    vsphere: { url, username, password, fingerprintSha256, thumbprintSha1, adminUrl, nfcPort, root },
     pools: [
       {
         url: pool.url,

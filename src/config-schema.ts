@@ -45,7 +45,13 @@ const onePin = (at: EndpointFields): boolean => at.fingerprintSha256 === undefin
 const ONE_PASSWORD = { message: 'needs either passwordFile or passwordEnv' };
 const ONE_PIN = { message: 'takes fingerprintSha256 or caFile, not both' };
 
-const vcenter = z.strictObject(endpointShape).refine(onePassword, ONE_PASSWORD).refine(onePin, ONE_PIN);
+const vcenter = z
+  .strictObject({
+    ...endpointShape,
+    /** Port of the ESXi hosts that VDDK reads through; another one only behind a translating firewall. */
+    nfcPort: z.number().int().min(1).max(65_535).default(902),
+  })
+  .refine(onePassword, ONE_PASSWORD).refine(onePin, ONE_PIN);
 
 const pool = z
   .strictObject({

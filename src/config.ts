@@ -149,12 +149,13 @@ function invalid(file: string, mistakes: string[]): Error {
 function complete(file: string, parsed: Parsed): Config {
   const absolute = (path: string) => resolve(dirname(file), path.replace(/^~(?=\/|$)/, homedir()));
   const absoluteIfSet = (path: string | undefined) => (path === undefined ? undefined : absolute(path));
-  const withPaths = <E extends VcenterConfig>(endpoint: E): E => ({
+  type Files = Pick<VcenterConfig, 'passwordFile' | 'caFile'>;
+  const withPaths = <E extends Files>(endpoint: E): E => ({
     ...endpoint,
     passwordFile: absoluteIfSet(endpoint.passwordFile),
     caFile: absoluteIfSet(endpoint.caFile),
   });
-  const mapped = <E extends VcenterConfig>(all: Record<string, E>): Record<string, E> =>
+  const mapped = <E extends Files>(all: Record<string, E>): Record<string, E> =>
     Object.fromEntries(Object.entries(all).map(([name, endpoint]) => [name, withPaths(endpoint)]));
   const { transfer, temporal } = parsed;
   return {

@@ -48,6 +48,7 @@ export async function writeConfig(folder: string, lab: LabDescription, choices: 
         username: lab.vsphere.username,
         passwordFile: await secret('vcenter', lab.vsphere.password),
         fingerprintSha256: lab.vsphere.fingerprintSha256,
+        nfcPort: lab.vsphere.nfcPort,
       },
     },
     pools: {

@@ -94,24 +94,28 @@ func (l *Lab) Admin() http.Handler {
 			return nil
 		})
 	})
-	// {"path":"runtime.connectionState","value":"disconnected"}
-	on("POST /vms/{vm}/property", func(r *http.Request) (any, error) {
+	// {"path":"runtime.connectionState","value":"disconnected"}, on a VM, host, datastore...
+	on("POST /objects/{name}/property", func(r *http.Request) (any, error) {
 		var body struct {
 			Path  string
-			Value any
+			Value json.RawMessage
 		}
 		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
 			return nil, err
 		}
-		return nil, l.withVM(r, func(ctx *simulator.Context, vm *VM) (err error) {
-			defer func() { // the simulator's reflection knows no other refusal
-				if reason := recover(); reason != nil {
-					err = fmt.Errorf("%s: %v", body.Path, reason)
-				}
-			}()
-			assign(ctx, vm, body.Path, body.Value)
-			return nil
-		})
+		return nil, l.setProperty(r.PathValue("name"), body.Path, body.Value)
+	})
+	// {"denied":["VirtualMachine.State.CreateSnapshot"]}: rights the account does not have.
+	on("POST /privileges", func(r *http.Request) (any, error) {
+		var body struct{ Denied []string }
+		err := json.NewDecoder(r.Body).Decode(&body)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.denied = map[string]bool{}
+		for _, id := range body.Denied {
+			l.denied[id] = true
+		}
+		return body, err
 	})
 	// Tracking begins a new epoch, as after a storage migration or a crash.
 	on("POST /vms/{vm}/reset-tracking", func(r *http.Request) (any, error) {

@@ -123,9 +123,18 @@ export class VsphereAdmin {
     await this.#request('POST', `${path(vm)}/lock`, { locked });
   }
 
-  /** Sets one property of the VM as JSON, e.g. `runtime.connectionState`; lasts until the lab restarts. */
-  async setProperty(vm: string, property: string, value: unknown): Promise<void> {
-    await this.#request('POST', `${path(vm)}/property`, { path: property, value });
+  /**
+   * Sets one property as JSON, e.g. `runtime.connectionState` of a VM or `runtime.inMaintenanceMode` of a host; lasts
+   * until the lab restarts.
+   * @param object Name or MoRef of anything in the inventory, also `LicenseManager`.
+   */
+  async setProperty(object: string, property: string, value: unknown): Promise<void> {
+    await this.#request('POST', `/objects/${encodeURIComponent(object)}/property`, { path: property, value });
+  }
+
+  /** Takes rights away from the account, or with an empty list gives them back. */
+  async denyPrivileges(denied: string[]): Promise<void> {
+    await this.#request('POST', '/privileges', { denied });
   }
 
   async setFreeSpace(datastore: string, bytes: number): Promise<void> {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/vmware/govmomi/vim25/types"
@@ -17,7 +19,32 @@ func (d *disk) backing(k *link, changeID string) types.BaseVirtualDeviceBackingI
 	if d.spec.RDM != "" {
 		return d.mapping(k, changeID)
 	}
+	if b := d.shown(k); b != nil {
+		return b
+	}
 	return d.flat(k, changeID)
+}
+
+func (d *disk) shown(k *link) types.BaseVirtualDeviceBackingInfo {
+	if d.spec.Shown == nil {
+		return nil
+	}
+	kind, known := types.TypeFunc()(d.spec.Shown.Type)
+	if !known {
+		return nil
+	}
+	// The simulator keeps its books by file, so nothing else can be shown.
+	b, ok := reflect.New(kind).Interface().(types.BaseVirtualDeviceFileBackingInfo)
+	if !ok {
+		return nil
+	}
+	*b.GetVirtualDeviceFileBackingInfo() = d.like.VirtualDeviceFileBackingInfo
+	b.GetVirtualDeviceFileBackingInfo().FileName = k.name
+	if mode := reflect.ValueOf(b).Elem().FieldByName("DiskMode"); mode.IsValid() {
+		mode.SetString(d.like.DiskMode)
+	}
+	_ = json.Unmarshal(d.spec.Shown.Fields, b)
+	return b.(types.BaseVirtualDeviceBackingInfo)
 }
 
 func (d *disk) flat(k *link, changeID string) *types.VirtualDiskFlatVer2BackingInfo {

@@ -73,6 +73,9 @@ func addDisk(devices *object.VirtualDeviceList, spec *VMSpec, i int) error {
 	if err != nil {
 		return err
 	}
+	if scsi, ok := controller.(types.BaseVirtualSCSIController); ok && d.SharedBus != "" {
+		scsi.GetVirtualSCSIController().SharedBus = types.VirtualSCSISharing(d.SharedBus)
+	}
 	name := fmt.Sprintf("[%s] %s/%s", spec.Datastore, spec.Name, spec.Name)
 	if i > 0 {
 		name += fmt.Sprintf("_%d", i)

@@ -37,6 +37,7 @@ type Lab struct {
 	power  []PowerChange
 	locked map[string]bool // VMs whose files somebody holds open
 	seen   []string        // keys of all sessions that ever asked for something
+	denied map[string]bool // rights the account lacks
 }
 
 // Start serves the vCenter of a state folder: made by the scenario file if the
@@ -172,8 +173,14 @@ func (l *Lab) populate(ctx context.Context, restart bool) error {
 			spec.Disks[j].File = "" // a restart does not need it
 		}
 	}
-	for _, spec := range l.Datastores { // the simulator has booked thin disks in full
+	manager := l.model.Map().Get(*l.model.ServiceContent.AuthorizationManager).(*simulator.AuthorizationManager)
+	l.model.Map().Put(&authorization{manager, l})
+	if err := l.nameHosts(ctx, f); err != nil {
+		return err
+	}
+	for _, spec := range l.Datastores { // the simulator has booked thin disks in full, and makes none on vSAN
 		if ds, err := l.datastore(spec.Name); err == nil {
+			ds.Summary.Type = or(spec.Type, "VMFS")
 			ds.Summary.FreeSpace = spec.FreeSpace
 			if spec.FreeSpace == 0 {
 				ds.Summary.FreeSpace = 1 << 40
@@ -185,6 +192,24 @@ func (l *Lab) populate(ctx context.Context, restart bool) error {
 		return object.NewOptionManager(c, *c.ServiceContent.Setting).Update(ctx, []types.BaseOptionValue{option})
 	}
 	return nil
+}
+
+// nameHosts gives the ESXi hosts names that lead somewhere: clients of VDDK
+// talk to them, by the names the inventory has.
+func (l *Lab) nameHosts(ctx context.Context, f *find.Finder) error {
+	hosts, err := f.HostSystemList(ctx, "*")
+	for i, host := range hosts {
+		name := fmt.Sprintf("127.0.0.%d", i+1)
+		if i < len(l.HostNames) {
+			name = l.HostNames[i]
+		}
+		ctx, obj := l.context(), l.model.Map().Get(host.Reference())
+		ctx.WithLock(obj, func() {
+			assign(ctx, obj, "name", name)
+			assign(ctx, obj, "summary.config.name", name)
+		})
+	}
+	return err
 }
 
 // Close ends the server once its requests are answered, and removes the

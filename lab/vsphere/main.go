@@ -22,18 +22,19 @@ func main() {
 	state := flag.String("state", "", "folder for datastores, certificate and state: empty, or left by an earlier run (required)")
 	listen := flag.String("listen", "127.0.0.1:0", "address of the vSphere API, https")
 	admin := flag.String("admin", "127.0.0.1:0", "address of the admin endpoint, plain http")
+	nfc := flag.String("nfc", "127.0.0.1:0", "address where the ESXi hosts greet as their port 902 does")
 	stdin := flag.Bool("exit-with-stdin", false, "end when standard input is closed")
 	flag.Parse()
 	if *state == "" {
 		flag.Usage()
 		os.Exit(2)
 	}
-	if err := serve(*scenario, *state, *listen, *admin, *stdin); err != nil {
+	if err := serve(*scenario, *state, *listen, *admin, *nfc, *stdin); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func serve(scenario, state, listen, admin string, stdin bool) error {
+func serve(scenario, state, listen, admin, nfc string, stdin bool) error {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
 	if stdin {
@@ -64,12 +65,30 @@ func serve(scenario, state, listen, admin string, stdin bool) error {
 	}
 	go func() { _ = http.Serve(l, lab.Admin()) }()
 
+	n, err := net.Listen("tcp", nfc)
+	if err != nil {
+		return err
+	}
+	go greet(n)
+
 	// One line once everything answers: the sign of readiness.
 	ready, _ := json.Marshal(map[string]any{
 		"url": lab.URL(), "adminUrl": "http://" + l.Addr().String(), "username": lab.User, "password": lab.Password,
-		"fingerprintSha256": lab.cert.sha256(), "thumbprintSha1": lab.cert.sha1(), "root": lab.root, "pid": os.Getpid(),
+		"fingerprintSha256": lab.cert.sha256(), "thumbprintSha1": lab.cert.sha1(), "root": lab.root, "nfcPort": n.Addr().(*net.TCPAddr).Port, "pid": os.Getpid(),
 	})
 	fmt.Println(string(ready))
 	<-stop // at once: what must last is saved, and a pending WaitForUpdatesEx would hold us for minutes
 	return nil
+}
+
+// greet answers as an ESXi host's authentication daemon, and hangs up.
+func greet(l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = io.WriteString(c, "220 VMware Authentication Daemon Version 1.10: SSL Required, ServerDaemonProtocol:SOAP\r\n")
+		_ = c.Close()
+	}
 }

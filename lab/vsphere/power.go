@@ -131,6 +131,7 @@ func (vm *VM) setPower(ctx *simulator.Context, state types.VirtualMachinePowerSt
 	}
 	vm.stun()
 	vm.publishConnections(ctx)
+	vm.publishMethods(ctx)
 	vm.publishGuest(ctx)
 	vm.publishDisks(ctx)
 }

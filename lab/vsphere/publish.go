@@ -27,6 +27,16 @@ func (vm *VM) publishBoot(ctx *simulator.Context, at any) {
 	assign(ctx, vm, "summary.runtime.bootTime", at)
 }
 
+// publishMethods shows what the power state rules out, as a vCenter does: that
+// alone is no sign of another product at work.
+func (vm *VM) publishMethods(ctx *simulator.Context) {
+	disabled := []string{"PowerOffVM_Task", "SuspendVM_Task", "ResetVM_Task", "ShutdownGuest", "RebootGuest", "StandbyGuest"}
+	if vm.on() {
+		disabled = []string{"PowerOnVM_Task", "MarkAsTemplate", "UnregisterVM", "Destroy_Task", "UpgradeVM_Task"}
+	}
+	assign(ctx, vm, "disabledMethod", disabled)
+}
+
 // publishGuest shows what Tools would report.
 func (vm *VM) publishGuest(ctx *simulator.Context) {
 	g := types.GuestInfo{

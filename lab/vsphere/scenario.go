@@ -23,6 +23,7 @@ type Scenario struct {
 	APIVersion     string          `json:"apiVersion"`
 	SessionTimeout string          `json:"sessionTimeout"`
 	Hosts          int             `json:"hosts"`
+	HostNames      []string        `json:"hostNames"`
 	Datastores     []DatastoreSpec `json:"datastores"`
 	VMs            []VMSpec        `json:"vms"`
 	Paging         Paging          `json:"paging"`
@@ -79,7 +80,16 @@ type DiskSpec struct {
 	RDM           string `json:"rdm"`
 	Encrypted     bool   `json:"encrypted"`
 	MultiWriter   bool   `json:"multiWriter"`
+	SharedBus     string `json:"sharedBus"`
 	NoTracking    bool   `json:"noTracking"`
+	Shown         *Shown `json:"shown"`
+}
+
+// Shown is how the configuration shows a disk's backing instead of as it is:
+// a type of vim25 and fields of it, for what this lab cannot make.
+type Shown struct {
+	Type   string          `json:"type"`
+	Fields json.RawMessage `json:"fields"`
 }
 
 // ReadScenario reads a scenario; relative disk files lie beside it.
@@ -126,11 +136,6 @@ func (l *Lab) addDatastore(ctx context.Context, f *find.Finder, spec DatastoreSp
 			return err
 		}
 	}
-	ds, err := l.datastore(spec.Name)
-	if err != nil {
-		return err
-	}
-	ds.Summary.Type = or(spec.Type, "VMFS")
 	return nil
 }
 

@@ -10,8 +10,10 @@ export interface VsphereScenario {
   sessionTimeout?: string;
   /** ESXi hosts in the one cluster; default 1. */
   hosts?: number;
+  /** Their names; default addresses of this machine, `127.0.0.1` first. */
+  hostNames?: string[];
   /** The first one is where VMs live by default; default one VMFS named `datastore1`. */
-  datastores?: { name: string; type?: 'VMFS' | 'NFS' | 'VVOL' | 'PMEM'; freeSpace?: number }[];
+  datastores?: { name: string; type?: 'VMFS' | 'NFS' | 'VVOL' | 'vsan' | 'PMEM'; freeSpace?: number }[];
   vms: VsphereVm[];
   /** Limits of one answer of QueryChangedDiskAreas: areas (default 2000) and bytes covered (0: no limit). */
   paging?: { extents?: number; span?: number };
@@ -62,6 +64,10 @@ export interface VsphereDisk {
   encrypted?: boolean;
   /** Several VMs may write (`sharingMultiWriter`). */
   multiWriter?: boolean;
+  /** Bus sharing of its SCSI controller. */
+  sharedBus?: 'physicalSharing' | 'virtualSharing';
   /** Never gets a changeId, whatever the VM's flag says. */
   noTracking?: boolean;
+  /** A backing to show instead of what it is: a vim25 type the lab cannot make, and fields of it. */
+  shown?: { type: string; fields?: Record<string, unknown> };
 }

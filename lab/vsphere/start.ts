@@ -16,6 +16,8 @@ export interface StartVsphereOptions {
   listen?: string;
   /** Address of the admin endpoint; default a free port of 127.0.0.1. */
   adminListen?: string;
+  /** Address where the ESXi hosts answer as on their port 902; default a free port of 127.0.0.1. */
+  nfcListen?: string;
   /** Until the ready line; default 60 s (disk files are copied on the first start). */
   timeoutMs?: number;
 }
@@ -34,6 +36,8 @@ export interface VsphereReady {
   adminUrl: string;
   /** Folder with one folder per datastore; also the mock VDDK's `root`. */
   root: string;
+  /** Where the ESXi hosts answer as on their port 902. */
+  nfcPort: number;
   pid: number;
 }
 
@@ -53,6 +57,7 @@ export async function startVsphere(options: StartVsphereOptions): Promise<Runnin
   await mkdir(options.stateDir, { recursive: true });
   const args = ['-state', options.stateDir, '-exit-with-stdin'];
   args.push('-listen', options.listen ?? '127.0.0.1:0', '-admin', options.adminListen ?? '127.0.0.1:0');
+  args.push('-nfc', options.nfcListen ?? '127.0.0.1:0');
   if (options.scenario !== undefined) {
     const file = join(options.stateDir, 'wanted.json');
     await writeFile(file, JSON.stringify(options.scenario), { mode: 0o600 });

@@ -64,6 +64,7 @@ func newVM(l *Lab, base *simulator.VirtualMachine, spec VMSpec, restored bool) (
 		}
 	}
 	vm.publishName(ctx)
+	vm.publishMethods(ctx)
 	vm.publishGuest(ctx)
 	vm.publishSnapshots(ctx)
 	vm.ready = true

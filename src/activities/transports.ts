@@ -38,6 +38,7 @@ export async function openTransport({ config, vsphere }: Deps, input: CopyDiskIn
     libdir: vddkLibdir,
     server: hostname,
     ...(port !== '' && { port: Number(port) }),
+    nfcPort: config.vcenters[vcenter]?.nfcPort,
     username: endpoint.username,
     password: endpoint.password,
     thumbprintSha1: (await vsphere(vcenter).certificate()).thumbprintSha1,

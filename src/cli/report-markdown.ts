@@ -1,4 +1,4 @@
-import { formatBytes, formatDuration } from '../shared/index.js';
+import { findingLine, formatBytes, formatDuration } from '../shared/index.js';
 import type { BootEvidence, DiskState, MigrationReport, MigrationStatus } from '../shared/index.js';
 
 /** A report's fields, as far as a migration that still runs knows them. */
@@ -34,9 +34,7 @@ export function reportMarkdown(report: Reportable): string {
     ),
     ...section(
       'Findings of the preflight',
-      report.findings.map(
-        (f) => `- ${f.severity} ${f.code}, ${f.object}: ${f.observed} Wanted: ${f.expected} ${f.remedy}`,
-      ),
+      report.findings.map((f) => `- ${f.severity} ${findingLine(f)} Wanted: ${f.expected}.`),
     ),
     ...section(
       'Notes and fixes',

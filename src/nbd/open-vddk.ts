@@ -19,6 +19,7 @@ export async function openVddk(options: VddkOptions): Promise<DiskSource> {
       `libdir=${libdir}`,
       `server=${server}`,
       ...(port === undefined ? [] : [`port=${port}`]),
+      ...(options.nfcPort === undefined ? [] : [`nfchostport=${options.nfcPort}`]),
       `user=${username}`,
       `thumbprint=${thumbprintSha1}`,
       `vm=moref=${options.vmMoRef}`,

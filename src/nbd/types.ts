@@ -57,6 +57,8 @@ export interface VddkOptions extends NbdkitSettings {
   server: string;
   /** Default 443. */
   port?: number;
+  /** Port of the ESXi hosts; default 902. */
+  nfcPort?: number;
   username: string;
   password: string;
   /** SHA-1, `AA:BB:...`. */

@@ -1,6 +1,6 @@
 /** Owns types, failure types and formatting that every room may use. Pure: no I/O, no clock, safe inside workflows. */
 export * from './errors.js';
-export type * from './findings.js';
+export * from './findings.js';
 export * from './format.js';
 export type * from './migration.js';
 export * from './stages.js';

@@ -32,7 +32,10 @@ const NIC_TYPES: Record<string, string> = {
 };
 
 /** Devices that bind a VM to hardware of its host. */
-const PASSTHROUGH = ['VirtualPCIPassthrough', 'VirtualSriovEthernetCard', 'VirtualUSB', 'VirtualSCSIPassthrough'];
+const PASSTHROUGH = [
+  ...['VirtualPCIPassthrough', 'VirtualSriovEthernetCard', 'VirtualUSB', 'VirtualSCSIPassthrough'],
+  ...['VirtualSerialPort', 'VirtualParallelPort'],
+];
 
 export type DatastoreLookup = (moRef: string) => NonNullable<SourceDisk['datastore']> | undefined;
 

@@ -1,28 +1,29 @@
-import { formatBytes } from '../shared/format.js';
+import { ALTERNATIVES } from '../shared/findings.js';
 import type { Finding } from '../shared/findings.js';
+import { formatBytes } from '../shared/format.js';
+import { findingAbout, type Row } from './eligibility-row.js';
 import type { SourceDisk, SourceVm } from './types.js';
-
-/** Where people find other ways for what we refuse: OVA, disk export, copying from inside the guest (S123). */
-export const ALTERNATIVES = 'https://docs.xcp-ng.org/installation/migrate-to-xcp-ng/';
 
 /** Less free space than this share of a disk makes a snapshot's growth a risk for every VM on the datastore. */
 const SNAPSHOT_MARGIN = 0.1;
+/** With less than this a snapshot cannot even be begun in peace; a full datastore stops all its VMs. */
+const SNAPSHOT_FLOOR_BYTES = 256 * 1024 ** 2;
 
 /** Findings about one disk. */
 export function findDiskProblems(disk: SourceDisk, vm: SourceVm): Finding[] {
-  return [...refusals(disk), ...notices(disk)].map(([code, severity, observed, expected, remedy]) => ({
+  const refused = refusals(disk, vm).map(([code, severity, observed, expected, remedy]): Row => [
     code,
     severity,
-    object: `${vm.name}: ${disk.label} (${disk.fileName})`,
     observed,
     expected,
-    remedy: severity === 'error' ? `${remedy} Alternatives: ${ALTERNATIVES}` : remedy,
-  }));
+    `${remedy} Alternatives: ${ALTERNATIVES}`,
+  ]);
+  return [...refused, ...notices(disk), ...spaceNotice(disk)].map((row) =>
+    findingAbout(`${vm.name}: ${disk.label} (${disk.fileName})`, row),
+  );
 }
 
-type Row = [code: string, severity: Finding['severity'], observed: string, expected: string, remedy: string];
-
-function refusals(disk: SourceDisk): Row[] {
+function refusals(disk: SourceDisk, vm: SourceVm): Row[] {
   const rows: Row[] = [];
   if (disk.kind === 'rdmPhysical' || disk.kind === 'rdmVirtual') {
     const mode = disk.kind === 'rdmPhysical' ? 'physical' : 'virtual';
@@ -31,7 +32,7 @@ function refusals(disk: SourceDisk): Row[] {
       'error',
       `It is a raw device mapping in ${mode} compatibility mode.`,
       'a virtual disk file',
-      'Convert the LUN to a VMDK by Storage vMotion, or detach it and migrate it apart.',
+      'convert the LUN to a VMDK by Storage vMotion, or detach it and migrate it apart.',
     ]);
   }
   if (/^independent/.test(disk.mode)) {
@@ -40,7 +41,7 @@ function refusals(disk: SourceDisk): Row[] {
       'error',
       `It is independent (${disk.mode}), so no snapshot contains it.`,
       'a dependent disk (persistent)',
-      'Power off, clear "Independent" in the disk\'s settings, try again.',
+      'power off, clear "Independent" in the disk\'s settings, try again.',
     ]);
   } else if (disk.mode !== 'persistent') {
     rows.push([
@@ -48,7 +49,7 @@ function refusals(disk: SourceDisk): Row[] {
       'error',
       `Its mode is "${disk.mode}".`,
       'persistent',
-      'Set the mode to dependent while the VM is off.',
+      'set the mode to dependent while the VM is off.',
     ]);
   }
   if (disk.sharing !== 'none') {
@@ -57,14 +58,14 @@ function refusals(disk: SourceDisk): Row[] {
       'error',
       disk.sharing === 'multiWriter' ? 'Several VMs may write to it (multi-writer).' : 'Its SCSI bus is shared.',
       'a disk of this VM alone',
-      'Detach it, or move the cluster by means of its application.',
+      'detach it, or move the cluster by means of its application.',
     ]);
   }
   if (disk.encrypted) {
-    rows.push(['D7', 'error', 'It is encrypted.', 'an unencrypted disk', 'Decrypt it by its storage policy first.']);
+    rows.push(['D7', 'error', 'It is encrypted.', 'an unencrypted disk', 'decrypt it by its storage policy first.']);
   }
   if (disk.kind === 'pmem' || disk.datastore?.type === 'PMEM') {
-    rows.push(['D12', 'error', 'It lies in persistent memory.', 'a disk on a datastore', 'Move it to a datastore.']);
+    rows.push(['D12', 'error', 'It lies in persistent memory.', 'a disk on a datastore', 'move it to a datastore.']);
   }
   if (disk.kind === 'unknown') {
     rows.push([
@@ -72,7 +73,7 @@ function refusals(disk: SourceDisk): Row[] {
       'error',
       `Its backing is of a type this program does not know: ${disk.backingType || 'none'}.`,
       'a flat or SE sparse disk',
-      'Move it to a VMFS or NFS datastore by Storage vMotion.',
+      'move it to a VMFS or NFS datastore by Storage vMotion.',
     ]);
   }
   const rawDevice = disk.kind === 'rdmPhysical' || disk.kind === 'rdmVirtual';
@@ -82,7 +83,17 @@ function refusals(disk: SourceDisk): Row[] {
       'error',
       disk.capacityBytes > 0 ? 'Its datastore is missing or not accessible.' : 'It has no size.',
       'a readable disk on an accessible datastore',
-      'Repair the storage.',
+      'repair the storage.',
+    ]);
+  }
+  const twin = vm.disks.find(({ deviceKey, fileName }) => deviceKey !== disk.deviceKey && fileName === disk.fileName);
+  if (twin) {
+    rows.push([
+      'D20',
+      'error',
+      `It shares its file with ${twin.label}.`,
+      'a file of its own',
+      'remove one of the two.',
     ]);
   }
   return rows;
@@ -118,15 +129,38 @@ function notices(disk: SourceDisk): Row[] {
       'convert it by Storage vMotion, or accept that deltas are found by slower ways.',
     ]);
   }
-  const wanted = disk.capacityBytes * SNAPSHOT_MARGIN;
-  if (datastore?.accessible && datastore.freeBytes < wanted) {
+  if (disk.kind === 'sesparse') {
     rows.push([
-      'V16',
-      'warning',
-      `Its datastore ${datastore.name} has ${formatBytes(Math.max(0, datastore.freeBytes))} free.`,
-      `${formatBytes(wanted)} for the growth of snapshots`,
-      'free space there: a full datastore stops all VMs on it.',
+      'D14',
+      'info',
+      'It is an SE sparse disk.',
+      'any format, over vddk; a flat disk over https',
+      'use the vddk transport.',
+    ]);
+  }
+  if (['nvme', 'sata', 'ide'].includes(disk.controllerType)) {
+    rows.push([
+      'D17',
+      'info',
+      `It hangs on a controller of type ${disk.controllerType}.`,
+      'a guest that also finds its disks on IDE and on Xen block devices, which is what the target has',
+      'see in the test copy whether it boots.',
     ]);
   }
   return rows;
+}
+
+function spaceNotice({ datastore, capacityBytes }: SourceDisk): Row[] {
+  if (!datastore?.accessible) return [];
+  const wanted = Math.max(capacityBytes * SNAPSHOT_MARGIN, SNAPSHOT_FLOOR_BYTES);
+  if (datastore.freeBytes >= wanted) return [];
+  return [
+    [
+      'V16',
+      datastore.freeBytes < SNAPSHOT_FLOOR_BYTES ? 'error' : 'warning',
+      `Its datastore ${datastore.name} has ${formatBytes(Math.max(0, datastore.freeBytes))} free.`,
+      `${formatBytes(wanted)} for the growth of snapshots`,
+      'free space there: a full datastore stops all VMs on it.',
+    ],
+  ];
 }

@@ -16,9 +16,9 @@ const PATHS = [
   ...['config.guestId', 'config.guestFullName', 'config.firmware', 'config.bootOptions', 'config.keyId'],
   ...['config.hardware.numCPU', 'config.hardware.numCoresPerSocket', 'config.hardware.memoryMB'],
   ...['config.hardware.device', 'config.changeTrackingEnabled', 'config.extraConfig', 'config.files.vmPathName'],
-  ...['config.ftInfo', 'capability.changeTrackingSupported', 'summary.config.tpmPresent'],
+  ...['config.ftInfo', 'config.managedBy', 'capability.changeTrackingSupported', 'summary.config.tpmPresent'],
   ...['runtime.powerState', 'runtime.connectionState', 'runtime.host', 'runtime.bootTime', 'runtime.question'],
-  ...['runtime.consolidationNeeded', 'runtime.faultToleranceState'],
+  ...['runtime.consolidationNeeded', 'runtime.faultToleranceState', 'runtime.cryptoState'],
   ...['guest.toolsRunningStatus', 'guest.toolsVersionStatus2', 'guest.guestFamily'],
 ];
 
@@ -58,6 +58,7 @@ export async function inspectVm({ session }: Context, { vmMoRef }: { vmMoRef: st
       secureBoot: isTrue((p['config.bootOptions'] as Record<string, unknown> | undefined)?.['efiSecureBootEnabled']),
       hasVtpm: p['summary.config.tpmPresent'] === true || devices.some(({ $type }) => $type === 'VirtualTPM'),
       encrypted: p['config.keyId'] !== undefined,
+      cryptoLocked: p['runtime.cryptoState'] === 'locked',
       changeTrackingEnabled: p['config.changeTrackingEnabled'] === true,
       changeTrackingSupported: p['capability.changeTrackingSupported'] === true,
       consolidationNeeded: p['runtime.consolidationNeeded'] === true,
@@ -66,6 +67,7 @@ export async function inspectVm({ session }: Context, { vmMoRef }: { vmMoRef: st
       pendingQuestion: question?.text,
       disabledMethods: (p['disabledMethod'] ?? []) as string[],
       passthroughDevices: readPassthrough(devices),
+      managedBy: (p['config.managedBy'] as { extensionKey: string } | undefined)?.extensionKey,
       host,
       tools: toolsState(p),
       disks: readDisks(devices, home, snapshots.length > 0, datastores),
@@ -78,9 +80,13 @@ export async function inspectVm({ session }: Context, { vmMoRef }: { vmMoRef: st
 }
 
 async function readHost(session: Session, host: MoRef | undefined): Promise<SourceVm['host']> {
-  if (!host) return { name: '', inMaintenance: false };
-  const found = await readObject(session, host, ['name', 'runtime.inMaintenanceMode']);
-  return { name: text(found['name']), inMaintenance: found['runtime.inMaintenanceMode'] === true };
+  if (!host) return { name: '', connected: false, inMaintenance: false };
+  const found = await readObject(session, host, ['name', 'runtime.inMaintenanceMode', 'runtime.connectionState']);
+  return {
+    name: text(found['name']),
+    connected: found['runtime.connectionState'] === 'connected',
+    inMaintenance: found['runtime.inMaintenanceMode'] === true,
+  };
 }
 
 async function readDatastores(session: Session, refs: MoRef[]): Promise<DatastoreLookup> {

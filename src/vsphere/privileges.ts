@@ -1,5 +1,6 @@
 import type { Finding } from '../shared/findings.js';
-import { explained, type Context } from './operations.js';
+import { explained, isFault, type Context } from './operations.js';
+import { readObject } from './properties.js';
 
 /** What the plan does on the source, and the right it needs. */
 const NEEDED: [privilege: string, purpose: string][] = [
@@ -16,28 +17,58 @@ const NEEDED: [privilege: string, purpose: string][] = [
   ['Datastore.FileManagement', 'read files of a datastore'],
 ];
 
-/** Asks the server which rights the plan needs and the account lacks (S72), at the root folder, without trying anything. */
-export async function checkPrivileges({ session }: Context): Promise<Finding[]> {
-  return explained('Asking for the rights of the account failed.', async () => {
-    const { authorizationManager, rootFolder } = await session.content();
-    const allowed = await session.call<boolean[]>('HasPrivilegeOnEntity', authorizationManager, {
-      entity: rootFolder,
-      sessionId: await session.key(),
-      privId: NEEDED.map(([privilege]) => privilege),
-    });
-    return NEEDED.flatMap(([privilege, purpose], index): Finding[] =>
-      allowed[index] === true
-        ? []
-        : [
-            {
-              code: 'P1',
-              severity: 'error',
-              object: privilege,
-              observed: `The account may not ${purpose}.`,
-              expected: `the right ${privilege}`,
-              remedy: 'give the right to the account at the root, inherited (docs/privileges.md).',
-            },
-          ],
-    );
+/**
+ * What forbids the plan on the whole server (S72): rights that the account lacks, asked at the root folder, and a licence
+ * that allows no changes. Nothing is tried.
+ */
+export async function checkPrivileges(context: Context): Promise<Finding[]> {
+  return explained('Asking for the rights of the account failed.', async () => [
+    ...(await missingRights(context)),
+    ...(await readOnlyLicence(context)),
+  ]);
+}
+
+async function missingRights({ session }: Context): Promise<Finding[]> {
+  const { authorizationManager, rootFolder } = await session.content();
+  const allowed = await session.call<boolean[]>('HasPrivilegeOnEntity', authorizationManager, {
+    entity: rootFolder,
+    sessionId: await session.key(),
+    privId: NEEDED.map(([privilege]) => privilege),
   });
+  const missing = NEEDED.filter((_needed, index) => allowed[index] !== true);
+  return missing.map(([privilege, purpose]) => ({
+    code: 'P1',
+    severity: 'error',
+    object: privilege,
+    observed: `The account may not ${purpose}.`,
+    expected: `the right ${privilege}`,
+    remedy: 'give the right to the account at the root, inherited (docs/privileges.md).',
+  }));
+}
+
+/** The free edition of ESXi answers questions and refuses every change (`RestrictedVersion`). It joins no vCenter. */
+async function readOnlyLicence({ session }: Context): Promise<Finding[]> {
+  const { about, licenseManager } = await session.content();
+  if (about.apiType !== 'HostAgent') return [];
+  const licences: Record<string, unknown> = await readObject(session, licenseManager, ['licenses']).catch(
+    (error: unknown) => {
+      // Who may not look at licences learns of it from the first snapshot.
+      if (isFault(error, 'NoPermission')) return {};
+      throw error;
+    },
+  );
+  const free = ((licences['licenses'] ?? []) as { editionKey: string; name: string }[]).find(
+    ({ editionKey }) => editionKey === 'esxBasic',
+  );
+  if (!free) return [];
+  return [
+    {
+      code: 'P2',
+      severity: 'error',
+      object: about.fullName,
+      observed: `Its licence "${free.name}" allows no changes by API, so no snapshot either.`,
+      expected: 'an evaluation or a paid licence',
+      remedy: 'assign such a licence to the host for the time of the migration.',
+    },
+  ];
 }

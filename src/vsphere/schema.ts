@@ -52,9 +52,10 @@ export const TYPES: Record<string, TypeShape> = {
   // Session
   ServiceContent: type(
     'rootFolder MoRef, propertyCollector MoRef, viewManager? MoRef, about AboutInfo, sessionManager? MoRef, ' +
-      'authorizationManager? MoRef',
+      'authorizationManager? MoRef, licenseManager? MoRef',
   ),
-  AboutInfo: type('fullName string, apiVersion string'),
+  AboutInfo: type('fullName string, apiType string, apiVersion string'),
+  LicenseManagerLicenseInfo: type('editionKey string, name string'),
   UserSession: type('key string'),
 
   // Properties
@@ -78,6 +79,7 @@ export const TYPES: Record<string, TypeShape> = {
   // What we read
   TaskInfo: type('task MoRef, state string, error? LocalizedMethodFault, result? anyType, progress? int'),
   VirtualMachineQuestionInfo: type('text string'),
+  ManagedByInfo: type('extensionKey string, type string'),
   VirtualMachineSnapshotTree: type(
     'snapshot MoRef, name string, description string, createTime dateTime, ' +
       'childSnapshotList* VirtualMachineSnapshotTree',

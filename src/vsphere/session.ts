@@ -19,7 +19,9 @@ export interface ServiceContent {
   viewManager: MoRef;
   sessionManager: MoRef;
   authorizationManager: MoRef;
-  about: { fullName: string; apiVersion: string };
+  licenseManager: MoRef;
+  /** `apiType` is `VirtualCenter` or, of a single ESXi host, `HostAgent`. */
+  about: { fullName: string; apiType: string; apiVersion: string };
 }
 
 /** One logged-in connection to a server, shared by all callers of an endpoint. */

@@ -114,17 +114,22 @@ export interface SourceVm {
   hasVtpm: boolean;
   /** The VM's own files are encrypted. */
   encrypted: boolean;
+  /** It is encrypted, and its key is not there. */
+  cryptoLocked: boolean;
   changeTrackingEnabled: boolean;
   changeTrackingSupported: boolean;
   consolidationNeeded: boolean;
   faultTolerance: boolean;
   /** Text of a question the VM waits with, if any. */
   pendingQuestion?: string;
-  /** Methods another product has disabled, such as `CreateSnapshot_Task`. */
+  /** Methods that cannot be called now: by its power state, or because another product holds it. */
   disabledMethods: string[];
   /** Types of devices that tie the VM to its host, such as `VirtualPCIPassthrough`. */
   passthroughDevices: string[];
-  host: { name: string; inMaintenance: boolean };
+  /** Key of the extension that manages it, such as `com.vmware.vim.eam`. */
+  managedBy?: string;
+  /** `name` is also the address that VDDK reads through. */
+  host: { name: string; connected: boolean; inMaintenance: boolean };
   tools: ToolsState;
   /** In the order a guest sees them: controller class, bus, unit. */
   disks: SourceDisk[];

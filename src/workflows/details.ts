@@ -1,4 +1,4 @@
-import { formatBytes, formatDuration } from '../shared/index.js';
+import { findingLine, formatBytes, formatDuration } from '../shared/index.js';
 import type { MigrationStatus, WaitingFor } from '../shared/index.js';
 import { MESSAGES } from './messages.js';
 import type { MessageName } from './messages.js';
@@ -31,9 +31,7 @@ export function renderDetails(s: MigrationStatus): string {
     ...section('Notes', s.notes.map(noteLine)),
     ...section(
       'Findings',
-      warnings.map(
-        (f) => `${f.severity} ${f.code}, ${f.object}: ${f.observed.replace(/\.$/, '')}. Remedy: ${f.remedy}`,
-      ),
+      warnings.map((f) => `${f.severity} ${findingLine(f)}`),
     ),
     ...section('Disks', s.disks.map(diskLine)),
     ...section(

@@ -1,5 +1,5 @@
 import type { Finding, Firmware } from '../shared/index.js';
-import { formatBytes } from '../shared/index.js';
+import { ALTERNATIVES, formatBytes } from '../shared/index.js';
 import type { Connection } from './connection.js';
 import { limitFindings, targetLimits } from './limits.js';
 import { allRecords, KEYS } from './marks.js';
@@ -46,11 +46,11 @@ export function spaceFindings({ name, disks }: Pick<TargetPlan, 'name' | 'disks'
       code: 'T2',
       severity: sr.thick ? 'error' : 'warning',
       object: name,
-      observed: `SR "${sr.name}" has ${formatBytes(Math.max(0, free))} free`,
+      observed: `SR "${sr.name}" has ${formatBytes(Math.max(0, free))} free.`,
       expected: sr.thick
         ? `${formatBytes(needed)}: the disks, their snapshot and the test copy in full, because ${sr.type} is thick`
         : `${formatBytes(needed)}, should the disks be full`,
-      remedy: `free ${formatBytes(needed - free)} or choose another SR with --sr`,
+      remedy: `free ${formatBytes(needed - free)} or choose another SR with --sr.`,
     },
   ];
 }
@@ -63,9 +63,9 @@ export function sizeFinding(disk: { label: string; capacityBytes: number }, sr: 
       code: 'T3',
       severity: 'error',
       object: disk.label,
-      observed: `it has ${formatBytes(disk.capacityBytes)}, and SR "${sr.name}" (${sr.type}) keeps VHD only`,
+      observed: `It has ${formatBytes(disk.capacityBytes)}, and SR "${sr.name}" (${sr.type}) keeps VHD only.`,
       expected: `at most ${formatBytes(VHD_LIMIT_BYTES)}, or an SR with qcow2`,
-      remedy: 'choose an SR that supports qcow2 with --sr',
+      remedy: `choose an SR that supports qcow2 with --sr. Alternatives: ${ALTERNATIVES}`,
     },
   ];
 }
@@ -77,9 +77,9 @@ function firmwareFindings({ name, firmware, secureBoot }: TargetPlan): Finding[]
       code: 'T6',
       severity: 'warning',
       object: name,
-      observed: `UEFI variables do not travel${secureBoot ? ', and Secure Boot will be off on the target' : ''}`,
+      observed: `UEFI variables do not travel${secureBoot ? ', and Secure Boot will be off on the target' : ''}.`,
       expected: 'a boot loader at the fallback path, or a boot entry made by hand',
-      remedy: 'see in the test copy whether it boots',
+      remedy: 'see in the test copy whether it boots.',
     },
   ];
 }
@@ -92,9 +92,9 @@ async function networkFindings(xapi: Connection, { name, nics }: TargetPlan): Pr
       code: 'T7',
       severity: 'error' as const,
       object: name,
-      observed: `the card ${mac} would go to network ${networkUuid}, which the pool does not have`,
+      observed: `The card ${mac} would go to network ${networkUuid}, which the pool does not have.`,
       expected: 'a network of this pool',
-      remedy: 'correct `networks` of the pool in surefire.yaml',
+      remedy: 'correct `networks` of the pool in surefire.yaml.',
     }));
 }
 
@@ -112,9 +112,9 @@ async function finishedFindings(
       code: 'T8',
       severity: repeatReason ? 'warning' : 'error',
       object: name,
-      observed: `it was migrated here before, as "${String(before[1]['name_label'])}" (${before[1].uuid})`,
+      observed: `It was migrated here before, as "${String(before[1]['name_label'])}" (${before[1].uuid}).`,
       expected: 'a VM that was not migrated before',
-      remedy: 'if it is meant, start with --repeat "why"',
+      remedy: 'if it is meant, start with --repeat "why".',
     },
   ];
 }

@@ -44,13 +44,14 @@ const vm: SourceVm = {
   secureBoot: false,
   hasVtpm: false,
   encrypted: false,
+  cryptoLocked: false,
   changeTrackingEnabled: true,
   changeTrackingSupported: true,
   consolidationNeeded: false,
   faultTolerance: false,
   disabledMethods: [],
   passthroughDevices: [],
-  host: { name: 'esx1', inMaintenance: false },
+  host: { name: 'esx1', connected: true, inMaintenance: false },
   tools: { installed: true, running: true, versionStatus: 'guestToolsCurrent' },
   disks: [disk],
   nics: [nic],
@@ -100,7 +101,10 @@ describe('findSourceProblems', () => {
     ['an old format', { kind: 'sparse' }, 'D15 warning'],
     ['a backing nobody has heard of', { kind: 'unknown', backingType: 'VirtualQuantumBackingInfo' }, 'D16 error'],
     ['an inaccessible datastore', { datastore: { ...datastore, accessible: false } }, 'D18 error'],
-    ['a full datastore', { datastore: { ...datastore, freeBytes: 2 ** 20 } }, 'V16 warning'],
+    ['SE sparse', { kind: 'sesparse' }, 'D14 info'],
+    ['NVMe', { controllerType: 'nvme' }, 'D17 info'],
+    ['a small datastore', { datastore: { ...datastore, freeBytes: 2 ** 28 }, capacityBytes: 2 ** 32 }, 'V16 warning'],
+    ['a full datastore', { datastore: { ...datastore, freeBytes: 2 ** 28 - 1 } }, 'V16 error'],
   ] as [string, Partial<SourceDisk>, string][])('of disks: %s', (_what, changes, expected) => {
     expect(idsOfDisk(changes)).toEqual([expected]);
   });
@@ -116,9 +120,20 @@ describe('findSourceProblems', () => {
     ['an open question', { pendingQuestion: 'moved or copied?' }, 'V9 error'],
     ['Tools that do not run', { tools: { installed: true, running: false, versionStatus: 'x' } }, 'V10 warning'],
     ['fault tolerance', { faultTolerance: true }, 'V11 error'],
-    ['passed-through devices', { passthroughDevices: ['VirtualPCIPassthrough'] }, 'V12 warning'],
+    ['a PCI device passed through', { passthroughDevices: ['VirtualPCIPassthrough'] }, 'V12 error'],
+    [
+      'the same on a VM that is off',
+      { passthroughDevices: ['VirtualPCIPassthrough'], powerState: 'poweredOff' },
+      'V12 warning',
+    ],
+    ['a serial port', { passthroughDevices: ['VirtualSerialPort'] }, 'V12 warning'],
     ['a host in maintenance', { host: { ...vm.host, inMaintenance: true } }, 'V13 error'],
+    ['a host that vCenter has lost', { host: { ...vm.host, connected: false } }, 'V13 error'],
     ['a lock of another product', { disabledMethods: ['CreateSnapshot_Task'] }, 'V14 error'],
+    ['a running VM that may not be stopped', { disabledMethods: ['PowerOffVM_Task'] }, 'V14 error'],
+    ['an extension', { managedBy: 'com.example.vdi' }, 'V15 warning'],
+    ['a datacenter named as a path', { datacenterPath: 'Berlin%2fEast' }, 'V17 warning'],
+    ['tracking that is off', { changeTrackingEnabled: false }, 'V3 info'],
     ['the mark of a finished migration', { mark: 'done' }, 'V18 error'],
     ['a virtual TPM', { hasVtpm: true }, 'V19 error'],
     ['an encrypted home', { encrypted: true }, 'V19 error'],
@@ -127,6 +142,21 @@ describe('findSourceProblems', () => {
     ['no disk', { disks: [] }, 'V21 error'],
   ] as [string, Partial<SourceVm>, string][])('of VMs: %s', (_what, changes, expected) => {
     expect(idsOf(changes)).toEqual([expected]);
+  });
+
+  it('takes what the power state rules out for no sign of another product', () => {
+    expect(idsOf({ disabledMethods: ['PowerOnVM_Task', 'Destroy_Task'] })).toEqual([]);
+    expect(idsOf({ disabledMethods: ['PowerOffVM_Task'], powerState: 'poweredOff' })).toEqual([]);
+    expect(idsOf({ disabledMethods: ['PowerOnVM_Task'], powerState: 'poweredOff' })).toEqual(['V14 error']);
+  });
+
+  it('refuses two disks on one file, naming both', () => {
+    const twin = { ...disk, deviceKey: 2001, label: 'Hard disk 2' };
+    const found = findSourceProblems({ ...vm, disks: [disk, twin] });
+    expect(found.map(({ code, observed }) => `${code} ${observed}`)).toEqual([
+      'D20 It shares its file with Hard disk 2.',
+      'D20 It shares its file with Hard disk 1.',
+    ]);
   });
 
   it('[S83] warns when removing Tools takes the boot or network driver of Windows', () => {
@@ -147,8 +177,12 @@ describe('findSourceProblems', () => {
   });
 
   it('reports everything, not only the first finding', () => {
-    expect(idsOf({ isTemplate: true, consolidationNeeded: true, disks: [disk, { ...disk, encrypted: true }] })).toEqual(
-      ['V2 warning', 'V6 error', 'D7 error'],
-    );
+    expect(
+      idsOf({
+        isTemplate: true,
+        consolidationNeeded: true,
+        disks: [disk, { ...disk, deviceKey: 2001, fileName: '[datastore1] web01/b.vmdk', encrypted: true }],
+      }),
+    ).toEqual(['V2 warning', 'V6 error', 'D7 error']);
   });
 });

@@ -31,7 +31,12 @@ export async function startTestLab(scenario: VsphereScenario): Promise<TestLab> 
     },
     async restart() {
       await lab.kill();
-      lab = await startVsphere({ stateDir, listen: new URL(lab.url).host, adminListen: new URL(lab.adminUrl).host });
+      lab = await startVsphere({
+        stateDir,
+        listen: new URL(lab.url).host,
+        adminListen: new URL(lab.adminUrl).host,
+        nfcListen: `127.0.0.1:${lab.nfcPort}`,
+      });
     },
     async end() {
       await Promise.all(clients.map((client) => client.close()));

@@ -53,6 +53,7 @@ describe('[S9] [S10] disks beyond VHD', () => {
 
 describe('[S73] limits', () => {
   const limits: TargetLimits = {
+    allowed: { nics: 16, disks: 254 },
     hostMemoryBytes: 64 * GIB,
     recommended: { nics: 7, disks: 255, memoryBytes: 32 * GIB, cpuCount: 16 },
   };
@@ -136,6 +137,26 @@ describe('targetFindings', () => {
       ['T7', 'error'],
     ]);
     expect(found[0]!.expected).toBe('at most 256.0 GiB');
+  });
+
+  it('[S73] [S123] asks XAPI and the template how many cards and disks a VM may have', async () => {
+    const xapi = pool.connect();
+    const network = await uuidOfNetwork(pool, EXTERNAL);
+    const cards = (count: number) => Array.from({ length: count }, () => ({ mac: 'm', networkUuid: network }));
+    expect(await xapi.targetFindings(await planFor({ nics: cards(7) }))).toEqual([]);
+    const [refused] = await xapi.targetFindings(await planFor({ nics: cards(8) }));
+    expect(refused).toMatchObject({ code: 'T4', severity: 'error', expected: 'at most 7' });
+    expect(refused?.remedy).toContain('https://docs.xcp-ng.org/');
+    const many = await xapi.targetFindings(await planFor({ disks: disks(...Array<number>(255).fill(512)) }));
+    expect(many).toMatchObject([{ code: 'T5', severity: 'error', expected: 'at most 254' }]);
+    // What the template recommends is another thing: a warning.
+    const [template] = (await pool.records('VM')).find(([, vm]) => /^other install/i.test(String(vm['name_label'])))!;
+    const said = await pool.raw.call('VM.get_recommendations', template);
+    await pool.raw.call('VM.set_recommendations', template, '<restriction property="number-of-vifs" max="3"/>');
+    expect(await xapi.targetFindings(await planFor({ nics: cards(4) }))).toMatchObject([
+      { code: 'T4', severity: 'warning', expected: 'at most 3, as the template recommends' },
+    ]);
+    await pool.raw.call('VM.set_recommendations', template, said);
   });
 
   it('refuses a VM that was migrated here before, unless a reason is given (R12)', async () => {

@@ -1,6 +1,6 @@
 import type { Deps } from '../../activities/deps.js';
 import type { Config } from '../../config.js';
-import { hasErrors, type Finding } from '../../shared/findings.js';
+import { hasErrors, type Finding, type FindingCode } from '../../shared/findings.js';
 import { failureMessageOf, type Transport } from '../../shared/index.js';
 import { fetchCertificate, sameFingerprint, trustFor } from '../../shared/pinned-tls.js';
 import type { Context } from '../context.js';
@@ -99,7 +99,7 @@ async function checkTransports(config: Config): Promise<Finding[]> {
   const { probeTransports } = await import('../../activities/transports.js');
   const { nbdkit, https, vddk } = await probeTransports({ config });
   const finding = (severity: Finding['severity'], object: string, observed: string, remedy = ''): Finding => ({
-    ...{ code: 'transport', severity, object, observed, remedy },
+    ...{ code: 'N2', severity, object, observed, remedy },
     expected: 'At least one transport can read.',
   });
   if (nbdkit === undefined) {
@@ -165,7 +165,7 @@ async function attempt(before: Finding[], object: string, look: () => Promise<Fi
   }
 }
 
-function info(code: string, object: string, observed: string): Finding {
+function info(code: FindingCode, object: string, observed: string): Finding {
   return { code, severity: 'info', object, observed, expected: '', remedy: '' };
 }
 

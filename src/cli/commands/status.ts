@@ -1,5 +1,5 @@
 import type { MigrationView } from '../../client.js';
-import { formatBytes, type DiskState } from '../../shared/index.js';
+import { findingLine, formatBytes, type DiskState } from '../../shared/index.js';
 import type { Context } from '../context.js';
 import { findMigration } from '../find-migration.js';
 import { answerCommand, shellWord } from '../gates.js';
@@ -42,7 +42,7 @@ function describe(view: MigrationView, webUrl: string): string {
     ...(running && answer !== undefined ? [`Answer     ${answer}`] : []),
     ...view.steps.map((step) => `Now        ${stepLine(view.vm, step)}`),
     ...(status?.disks ?? []).map((disk) => `Disk       ${diskLine(disk)}`),
-    ...(status?.findings ?? []).map((f) => `Finding    ${f.severity} ${f.code} ${f.object}: ${f.observed} ${f.remedy}`),
+    ...(status?.findings ?? []).map((f) => `Finding    ${f.severity} ${findingLine(f)}`),
     ...(status?.notes ?? []).map(({ fix, done, text, operator }, index) => {
       const kind = fix ? `fix ${index + 1}, ${done ? `done by ${done.operator}` : 'open'}` : 'note';
       return `Note       ${text} (${kind}, ${operator})`;

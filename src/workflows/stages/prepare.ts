@@ -1,5 +1,5 @@
 import { CancellationScope, isCancellation, upsertSearchAttributes } from '@temporalio/workflow';
-import { counted, failure, formatBytes } from '../../shared/index.js';
+import { counted, failure, findingLine, formatBytes } from '../../shared/index.js';
 import type { GuestObservation } from '../../activities/types.js';
 import { step, transferOn, watch } from '../activity-options.js';
 import { ATTRIBUTES } from '../attributes.js';
@@ -32,7 +32,7 @@ export async function preflight({ migration, gates }: Run): Promise<void> {
   upsertSearchAttributes([{ key: ATTRIBUTES.diskGiB, value: Math.ceil(gib) }]);
   const errors = plan.findings.filter((finding) => finding.severity === 'error');
   if (errors.length > 0) {
-    const list = errors.map((f) => `${f.code} ${f.object}: ${f.observed}. ${f.remedy}`).join('\n');
+    const list = errors.map(findingLine).join('\n');
     throw new Ending(
       'attention',
       'PreflightFailed',
