@@ -34,16 +34,21 @@ export function clientFailure(error: unknown, what: string, address: string): Er
       next: 'see `surefire status` for those that exist.',
     });
   }
-  if (error instanceof NamespaceNotFoundError) {
+  const namespace = missingNamespaceOf(error);
+  if (namespace !== undefined) {
     return failure('TemporalUnreachable', {
-      what: `Temporal at ${address} has no namespace "${error.namespace}".`,
-      next: 'start it with `surefire up`, or correct temporal.namespace in the configuration.',
+      what: `Temporal at ${address} has no namespace "${namespace}".`,
+      next: 'make it with `surefire prepare`, or correct temporal.namespace in the configuration.',
     });
   }
   const grpc = error instanceof ServiceError ? error.cause : error;
   const code = isGrpcServiceError(grpc) ? grpc.code : undefined;
   const reason = isGrpcServiceError(grpc) ? grpc.details : error instanceof Error ? error.message : String(error);
-  if (code === UNAVAILABLE || code === DEADLINE_EXCEEDED || /connect before the deadline/.test(reason)) {
+  if (
+    code === UNAVAILABLE ||
+    code === DEADLINE_EXCEEDED ||
+    /connect before the deadline|transport::Error/.test(reason)
+  ) {
     return failure(
       'TemporalUnreachable',
       {
@@ -56,6 +61,12 @@ export function clientFailure(error: unknown, what: string, address: string): Er
     );
   }
   return failure('Unexpected', { what: `${what} failed.`, why: reason }, undefined, error);
+}
+
+/** The SDK names it in an error of its own in some calls, and in others only in the server's sentence. */
+function missingNamespaceOf(error: unknown): string | undefined {
+  if (error instanceof NamespaceNotFoundError) return error.namespace;
+  return error instanceof Error ? /Namespace (\S+) is not found/.exec(error.message)?.[1] : undefined;
 }
 
 /** The workflow's own refusal, whose sentence already says why and what to do. */

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import {
   Client,
-  Connection,
+  type Connection,
   WorkflowExecutionAlreadyStartedError,
   WorkflowFailedError,
   WorkflowIdConflictPolicy,
@@ -10,9 +10,12 @@ import {
 import { clientFailure } from './client-errors.js';
 import { endingOf, rowOf, stepsOf } from './client-view.js';
 import type { Ending, MigrationRow, MigrationView, ServerHealth } from './client-view.js';
+import { workersOf } from './client-workers.js';
 import type { Config } from './config.js';
+import { missingAttributes } from './namespace.js';
 import { failure, ORCHESTRATOR_QUEUE } from './shared/index.js';
 import type { MigrationInput, MigrationReport, Word } from './shared/index.js';
+import { connectTemporal } from './temporal-connection.js';
 import { ATTRIBUTES } from './workflows/attributes.js';
 import { signalOf, statusQuery, updateOf } from './workflows/messages.js';
 import type { Accepted, MessageArguments, MessageName } from './workflows/messages.js';
@@ -35,7 +38,7 @@ export function migrationIdOf(vcenter: string, vmMoRef: string): string {
 /** @throws TemporalUnreachable */
 export async function connectClient(config: Pick<Config, 'temporal'>): Promise<SurefireClient> {
   const { address, namespace, webUrl } = config.temporal;
-  const connection = await Connection.connect({ address, connectTimeout: 5000 }).catch((error: unknown) => {
+  const connection = await connectTemporal(config.temporal, 5000).catch((error: unknown) => {
     throw clientFailure(error, 'Connecting', address);
   });
   return new SurefireClient(connection, address, namespace, webUrl);
@@ -121,7 +124,7 @@ export class SurefireClient {
     const updateId = `${name}:${randomUUID()}`;
     const [description, workers] = await this.#call(what, async () => [
       await this.#client.workflow.getHandle(migrationId).describe(),
-      await this.#workersOf(ORCHESTRATOR_QUEUE, 'workflow'),
+      await this.#workersOf(ORCHESTRATOR_QUEUE),
     ]);
     if (description.status.name !== 'RUNNING') {
       throw failure('WrongStage', {
@@ -191,17 +194,13 @@ export class SurefireClient {
 
   async health(transferQueue: string): Promise<ServerHealth> {
     return this.#call('Asking for the server', async () => {
-      const { operatorService, workflowService } = this.#connection;
-      const info = await workflowService.getSystemInfo({});
-      const { customAttributes } = await operatorService.listSearchAttributes({ namespace: this.#namespace });
+      const info = await this.#connection.workflowService.getSystemInfo({});
       return {
         serverVersion: info.serverVersion ?? '',
-        missingAttributes: Object.values(ATTRIBUTES)
-          .map((key) => key.name)
-          .filter((name) => !(name in (customAttributes ?? {}))),
+        missingAttributes: await missingAttributes(this.#connection, this.#namespace),
         workers: {
-          [ORCHESTRATOR_QUEUE]: await this.#workersOf(ORCHESTRATOR_QUEUE, 'workflow'),
-          [transferQueue]: await this.#workersOf(transferQueue, 'activity'),
+          [ORCHESTRATOR_QUEUE]: await this.#workersOf(ORCHESTRATOR_QUEUE),
+          [transferQueue]: await this.#workersOf(transferQueue),
         },
       };
     });
@@ -211,13 +210,14 @@ export class SurefireClient {
     await this.#connection.close();
   }
 
-  async #workersOf(queue: string, kind: 'workflow' | 'activity'): Promise<string[]> {
-    const { pollers } = await this.#connection.workflowService.describeTaskQueue({
-      namespace: this.#namespace,
-      taskQueue: { name: queue },
-      taskQueueType: kind === 'workflow' ? 1 : 2,
-    });
-    return (pollers ?? []).map((poller) => poller.identity ?? '');
+  /** Identities (`pid@host`) of the workers that take work from a queue now. */
+  async workersOf(queue: string): Promise<string[]> {
+    return this.#call(`Asking for the workers of ${queue}`, () => this.#workersOf(queue));
+  }
+
+  #workersOf(queue: string): Promise<string[]> {
+    const kind = queue === ORCHESTRATOR_QUEUE ? 'workflow' : 'activity';
+    return workersOf(this.#connection.workflowService, this.#namespace, queue, kind);
   }
 
   async #duplicate(migrationId: string, vm: string): Promise<Error> {

@@ -1,4 +1,4 @@
-import { hostname, tmpdir, userInfo } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import { z } from 'zod';
 
 const GIB = 1024 ** 3;
@@ -112,7 +112,7 @@ const transfer = z.strictObject({
   runDir: z
     .string()
     .min(1)
-    .default(() => `${process.env['XDG_RUNTIME_DIR'] ?? tmpdir()}/surefire-${userInfo().uid}`),
+    .default(() => `${process.env['XDG_RUNTIME_DIR'] ?? tmpdir()}/surefire-${process.getuid?.() ?? 0}`),
 });
 
 function isTimeZone(name: string): boolean {
@@ -136,6 +136,20 @@ export const configSchema = z.strictObject({
         .string()
         .regex(/^https?:\/\//, 'must be an address')
         .default('http://127.0.0.1:8233'),
+      /** For a server that is spoken to by TLS; without a `caFile` the public authorities count. */
+      tls: z
+        .strictObject({
+          caFile: z.string().min(1).optional(),
+          /** Certificate and key of this client, where the server asks for one. */
+          certFile: z.string().min(1).optional(),
+          keyFile: z.string().min(1).optional(),
+          /** The name in the server's certificate, where it is not the one in `address`. */
+          serverName: z.string().min(1).optional(),
+        })
+        .refine((tls) => (tls.certFile === undefined) === (tls.keyFile === undefined), {
+          message: 'needs certFile and keyFile together',
+        })
+        .optional(),
       /** The `temporal` program that `surefire up` runs. */
       command: z.string().min(1).optional(),
     })

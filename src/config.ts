@@ -1,6 +1,6 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { parseDocument } from 'yaml';
 import type { z } from 'zod';
 import { describeMistakes } from './config-mistakes.js';
@@ -75,9 +75,10 @@ export function readSecret(
     hide(value);
     return value;
   }
+  const readable = credentialOf(file) ?? file;
   let text: string;
   try {
-    text = readFileSync(file, 'utf8');
+    text = readFileSync(readable, 'utf8');
   } catch (error) {
     throw missing(
       (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'does not exist' : `cannot be read (${codeOf(error)})`,
@@ -87,7 +88,7 @@ export function readSecret(
   const secret = text.replace(/\r?\n$/, '');
   if (secret === '') throw missing('is empty');
   hide(secret);
-  if ((statSync(file).mode & 0o044) !== 0)
+  if ((statSync(readable).mode & 0o044) !== 0)
     warn(`Warning: ${place} can be read by other users. Next: chmod 600 ${file}`);
   return secret;
 }
@@ -108,6 +109,17 @@ export function endpointOptions(config: Config, kind: 'vcenters' | 'pools', name
   }
   const { url, username, fingerprintSha256, caFile } = endpoint;
   return { url, username, password: readSecret(endpoint), fingerprintSha256, caFile };
+}
+
+/**
+ * systemd's copy of a password file, for a service that may not read the file itself: with
+ * `LoadCredential=secrets:/etc/surefire/secrets` the file `secrets/pool-1` is the credential `secrets_pool-1`.
+ */
+function credentialOf(file: string): string | undefined {
+  const folder = process.env['CREDENTIALS_DIRECTORY'];
+  if (!folder) return undefined;
+  const copy = join(folder, `${basename(dirname(file))}_${basename(file)}`);
+  return existsSync(copy) ? copy : undefined;
 }
 
 function findFile(path: string | undefined): string {
@@ -165,6 +177,14 @@ function complete(file: string, parsed: Parsed): Config {
       ...temporal,
       address: process.env['SUREFIRE_TEMPORAL_ADDRESS'] || temporal.address,
       webUrl: (process.env['SUREFIRE_TEMPORAL_WEB_URL'] || temporal.webUrl).replace(/\/+$/, ''),
+      ...(temporal.tls && {
+        tls: {
+          ...temporal.tls,
+          caFile: absoluteIfSet(temporal.tls.caFile),
+          certFile: absoluteIfSet(temporal.tls.certFile),
+          keyFile: absoluteIfSet(temporal.tls.keyFile),
+        },
+      }),
     },
     vcenters: mapped(parsed.vcenters),
     pools: mapped(parsed.pools),

@@ -5,11 +5,14 @@ import { pino } from 'pino';
 import { createActivities, createTransferActivities } from './activities/index.js';
 import { connectDeps } from './activities/connections.js';
 import { redactFailures } from './activities/redact-failures.js';
+import { clientFailure } from './client-errors.js';
 import { loadConfig } from './config.js';
 import type { Config } from './config.js';
+import { missingAttributes } from './namespace.js';
 import { sweepLeftovers } from './nbd/index.js';
-import { ORCHESTRATOR_QUEUE } from './shared/index.js';
+import { failure, ORCHESTRATOR_QUEUE } from './shared/index.js';
 import { redact, redactError } from './shared/redaction.js';
+import { connectionOptions } from './temporal-connection.js';
 
 export type WorkerRole = 'orchestrator' | 'transfer';
 
@@ -74,6 +77,8 @@ async function main(): Promise<void> {
     process.exit(1);
   });
   Runtime.install({
+    // How soon others see that this worker is there, and that it is gone (`workersOf` in client-workers.ts).
+    workerHeartbeatInterval: '10 seconds',
     logger: new DefaultLogger('INFO', ({ level, message, meta }) => {
       const fields = meta && Object.fromEntries(Object.entries(meta).filter(([key]) => key !== 'sdkComponent'));
       log[level === 'TRACE' ? 'trace' : (level.toLowerCase() as 'debug' | 'info' | 'warn' | 'error')](
@@ -89,10 +94,22 @@ async function main(): Promise<void> {
     const swept = await sweepLeftovers(config.transfer.runDir);
     if (swept.length > 0) log.warn({ swept }, 'nbdkit processes of an earlier worker were ended');
   }
-  const connection = await NativeConnection.connect({ address: config.temporal.address });
+  const { address, namespace } = config.temporal;
+  const orClientFailure = (error: unknown): never => {
+    throw clientFailure(error, 'Starting the worker', address);
+  };
+  const connection = await NativeConnection.connect(connectionOptions(config.temporal)).catch(orClientFailure);
   try {
+    const missing = await missingAttributes(connection, namespace).catch(orClientFailure);
+    if (missing.length > 0) {
+      throw failure('ConfigInvalid', {
+        what: `Namespace ${namespace} of Temporal at ${address} lacks search attributes: ${missing.join(', ')}.`,
+        why: 'A migration that sets one of them would stand still, without an error.',
+        next: 'run `surefire prepare`, then start the worker again.',
+      });
+    }
     const { worker, close } = await createWorker(role, config, connection);
-    log.info({ role, namespace: config.temporal.namespace, taskQueue: worker.options.taskQueue }, 'worker is ready');
+    log.info({ role, namespace, taskQueue: worker.options.taskQueue }, 'worker is ready');
     await worker.run();
     await close();
   } finally {

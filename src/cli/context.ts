@@ -76,6 +76,15 @@ function makeContext(options: GlobalOptions, closers: (() => Promise<void>)[]): 
       closers.push(() => deps.close());
       return deps;
     },
-    operator: () => options.as || process.env['SUREFIRE_OPERATOR'] || userInfo().username,
+    operator: () => options.as || process.env['SUREFIRE_OPERATOR'] || userName(),
   };
+}
+
+/** In a container the user may have a number and no name. */
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return `uid ${process.getuid?.()}`;
+  }
 }

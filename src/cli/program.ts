@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import { NO_FILE_SHARE } from '../config-schema.js';
 import { check } from './commands/check.js';
+import { health, ROLES } from './commands/health.js';
 import { inventory } from './commands/inventory.js';
 import { migrate } from './commands/migrate.js';
+import { prepare } from './commands/prepare.js';
 import { report } from './commands/report.js';
 import { status } from './commands/status.js';
 import { up } from './commands/up.js';
@@ -35,6 +37,12 @@ export function createProgram(): Command {
     .option('--port <N>', 'gRPC port, 0 for a free one (default: as in temporal.address)', port)
     .option('--ui-port <N>', 'port of the Web UI, 0 for a free one (default: as in temporal.webUrl)', port)
     .action(run(up));
+  command('prepare', 'make a Temporal server ready that others run: namespace, search attributes', 'prepare').action(
+    run(prepare),
+  );
+  command('health', 'for health checks: does the worker of this host work?', 'health transfer')
+    .addArgument(new Argument('<ROLE>').choices(ROLES))
+    .action(run(health));
   command('check [VM]', 'look at everything a migration needs, and with a VM at the VM itself', 'check web01')
     .option('--vcenter <NAME>', 'where the VM is')
     .option('--pool <NAME>', 'where it would go')

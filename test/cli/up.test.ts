@@ -4,8 +4,8 @@ import { Connection } from '@temporalio/client';
 import { afterAll, afterEach, describe, expect, it } from 'vitest';
 import { connectClient } from '../../src/client.js';
 import { failureMessageOf, failureTypeOf } from '../../src/shared/index.js';
+import { prepareNamespace } from '../../src/namespace.js';
 import { findTemporal, startTemporal } from '../../src/cli/index.js';
-import { prepareNamespace } from '../../src/cli/up/prepare-namespace.js';
 import { supervise } from '../../src/cli/up/supervise.js';
 import { inputOf, startTinyWorker } from '../client/tiny-worker.js';
 import { makeFolder, runCli, spawnCli, startServer, waitFor } from './harness.js';
@@ -33,7 +33,7 @@ interface Ready {
 describe('startTemporal', () => {
   it('keeps ended migrations for 90 days, registers the attributes again without complaint, and stops cleanly', async () => {
     const server = await startServer(place.folder);
-    await prepareNamespace(server.address, 'surefire', Date.now() + 10_000);
+    await prepareNamespace({ address: server.address, namespace: 'surefire' }, Date.now() + 10_000);
     const connection = await Connection.connect({ address: server.address });
     const { config } = await connection.workflowService.describeNamespace({ namespace: 'surefire' });
     expect(Number(config?.workflowExecutionRetentionTtl?.seconds)).toBe(90 * 86_400);
@@ -109,9 +109,10 @@ describe('startTemporal', () => {
           .catch(() => false),
       15,
     );
-    const error: unknown = await prepareNamespace(server.address, 'strange', Date.now() + 10_000).catch(
-      (e: unknown) => e,
-    );
+    const error: unknown = await prepareNamespace(
+      { address: server.address, namespace: 'strange' },
+      Date.now() + 10_000,
+    ).catch((e: unknown) => e);
     expect(failureMessageOf(error)).toContain(
       'Namespace strange has search attributes of another type: MigrationStage.',
     );

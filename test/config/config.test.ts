@@ -66,6 +66,16 @@ describe('loadConfig', () => {
     expect(loadConfig(write('surefire.yaml', GOOD)).temporal.address).toBe('127.0.0.1:9999');
   });
 
+  it('takes TLS for Temporal with paths counted from the file, and certificate and key only together', () => {
+    const tls = (text: string) => () =>
+      loadConfig(write('surefire.yaml', `temporal: { tls: { ${text} } }${GOOD}`)).temporal.tls;
+    expect(tls('caFile: ca.pem, serverName: temporal')()).toEqual({
+      caFile: join(folder, 'ca.pem'),
+      serverName: 'temporal',
+    });
+    expect(refusal(tls('certFile: us.pem'))).toContain('needs certFile and keyFile together');
+  });
+
   it('finds the file by $SUREFIRE_CONFIG', () => {
     const path = write('elsewhere.yaml', GOOD);
     vi.stubEnv('SUREFIRE_CONFIG', path);
@@ -176,6 +186,14 @@ describe('secrets', () => {
     expect(refusal(() => endpointOptions(load(), 'vcenters', 'vcenter-a'))).toContain(
       `vc.secret for https://vc.example.com/sdk ${reason}.`,
     );
+  });
+
+  it("are read from systemd's credentials where the service has them", () => {
+    const { passwordFile } = { passwordFile: join(folder, 'secrets', 'pool-1') };
+    vi.stubEnv('CREDENTIALS_DIRECTORY', folder);
+    expect(refusal(() => readSecret({ url: 'https://x', passwordFile }))).toContain('does not exist');
+    write('secrets_pool-1', 'hunter2\n');
+    expect(readSecret({ url: 'https://x', passwordFile })).toBe('hunter2');
   });
 
   it('are refused when the variable is not set', () => {

@@ -139,7 +139,7 @@ async function checkTemporal(context: Context): Promise<Finding[]> {
       info('temporal', object, `server ${serverVersion}, namespace ${temporal.namespace}.`),
       ...(missing === ''
         ? []
-        : [problem(`search attributes are missing: ${missing}.`, 'Run `surefire up`, which registers them.')]),
+        : [problem(`search attributes are missing: ${missing}.`, 'Run `surefire prepare`, which registers them.')]),
       ...Object.entries(workers).map(([queue, identities]) =>
         identities.length === 0
           ? problem(`no worker polls the queue ${queue}.`, 'Start it with `surefire up`.')

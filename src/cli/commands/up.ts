@@ -27,6 +27,12 @@ const ROLES = ['orchestrator', 'transfer'] as const;
  */
 export async function up(context: Context, options: UpOptions): Promise<number> {
   const config = context.config();
+  if (config.temporal.tls !== undefined) {
+    throw failure('ConfigInvalid', {
+      what: 'The configuration has temporal.tls, which is for a server elsewhere; `surefire up` runs its own, without TLS.',
+      next: 'use the server that the configuration names, or take temporal.tls out.',
+    });
+  }
   const stopAsked = signalled();
   const temporal = await startTemporal({
     program: findTemporal(config.temporal.command),

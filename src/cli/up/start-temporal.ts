@@ -2,7 +2,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { failure } from '../../shared/index.js';
-import { prepareNamespace } from './prepare-namespace.js';
+import { prepareNamespace } from '../../namespace.js';
 import { startLogged } from './processes.js';
 import { holdDatabase } from './hold-database.js';
 
@@ -65,7 +65,7 @@ export async function startTemporal(options: TemporalOptions): Promise<RunningTe
     });
   });
   try {
-    await Promise.race([died, prepareNamespace(address, namespace, Date.now() + READY_MS)]);
+    await Promise.race([died, prepareNamespace({ address, namespace }, Date.now() + READY_MS)]);
   } catch (error) {
     await server.stop(STOP_MS);
     throw error;
