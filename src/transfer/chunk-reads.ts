@@ -5,7 +5,10 @@ import { CHUNK_BYTES, type Plan } from './types.js';
 const READS_AHEAD = 4;
 
 /** The plan's chunks with their bytes, in ascending order, read four ahead. A payload stays valid until the next one. */
-export async function* chunkReads(reader: BlockReader, plan: Plan): AsyncGenerator<{ chunk: Chunk; payload: Buffer }> {
+export async function* chunkReads(
+  reader: Pick<BlockReader, 'read'>,
+  plan: Pick<Plan, 'ranges'>,
+): AsyncGenerator<{ chunk: Chunk; payload: Buffer }> {
   const cursor = new ChunkCursor(plan);
   const free: Buffer[] = Array.from({ length: READS_AHEAD + 1 }, () =>
     Buffer.allocUnsafeSlow(HEADROOM_BYTES + CHUNK_BYTES),

@@ -4,7 +4,8 @@
  *
  *   planFromAreas / planFromMap / planWholeDisk -> Plan
  *   copyPass(options)    -> CopyPassResult; resumes from the checkpoint store
- *   verifyBase(options), verifyDelta(options) -> VerifyResult, or VerificationMismatch
+ *   verifyBase(options), verifyDelta(options) -> VerifyResult, or VerificationMismatch: everything, as a stream
+ *   verifyRanges(options) -> the same of what was planned and a share of the rest, by range
  */
 export * from './types.js';
 export { createHasher } from './blake3.js';
@@ -13,3 +14,4 @@ export { planFromAreas, planFromMap, planWholeDisk } from './plan.js';
 export { Throttle, throttled } from './throttle.js';
 export type { Clock } from './throttle.js';
 export { verifyBase, verifyDelta } from './verify.js';
+export { readBackBy, verifyRanges } from './verify-ranges.js';

@@ -85,7 +85,7 @@ export class ChunkCursor {
   #within = 0;
   #position: number;
 
-  constructor(plan: Plan, position = 0) {
+  constructor(plan: Pick<Plan, 'ranges'>, position = 0) {
     this.#ranges = plan.ranges;
     this.#position = position;
     let rest = position;

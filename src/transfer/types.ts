@@ -126,21 +126,26 @@ export interface CopyPassResult {
   resumedFrom?: number;
 }
 
+export type OpenReader = () => Promise<BlockReader>;
+
 /** The target disk from its first byte to its last, in pieces of any size. Opened anew when a mismatch has to be located. */
 export type ReadBack = () => AsyncIterable<Buffer>;
 
-export interface VerifyOptions {
+interface VerifyCommon {
   plan: Plan;
   /** Of the pass's result. */
   chainDigest: string;
   /** Size of the target disk; at least the plan's size, the rest must be zero (base) or unchanged (delta). */
   targetSizeBytes: number;
-  readBack: ReadBack;
   /** Opens the source again, while its snapshot lives, to locate a mismatch. */
-  openReader?: () => Promise<BlockReader>;
+  openReader?: OpenReader;
   signal?: AbortSignal;
   /** Called at most twice a second. */
   onProgress?: (progress: TransferCounters) => void;
+}
+
+export interface VerifyOptions extends VerifyCommon {
+  readBack: ReadBack;
 }
 
 export interface VerifyDeltaOptions extends VerifyOptions {
@@ -148,7 +153,25 @@ export interface VerifyDeltaOptions extends VerifyOptions {
   readBackPrevious: ReadBack;
 }
 
+export interface VerifyRangesOptions extends VerifyCommon {
+  /** Opens the target for reads at any place; called again after a lost connection. */
+  openTarget: OpenReader;
+  /** The previous verified state of the same disk; without it what was not planned has to be zero. */
+  openPrevious?: OpenReader;
+  /** Share of what was not planned that is read, 0 to 1; rounded up to a unit. */
+  share: number;
+  /** Chooses which; the same one chooses the same. */
+  seed: number;
+  reconnect?: ReconnectPolicy;
+}
+
 export interface VerifyResult {
   bytesChecked: number;
   seconds: number;
+  /** Chunks whose digests make the chain. */
+  chunks: number;
+  /** Probability that one wrong sector, anywhere on the disk with the same chance, would have been found. */
+  detection: number;
+  /** The same for a sector that no planned range covers; absent where everything was read. */
+  share?: number;
 }

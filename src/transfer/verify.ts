@@ -1,24 +1,31 @@
 import { failure } from '../shared/errors.js';
 import { ByteStream } from './byte-stream.js';
 import { DigestChain } from './digest-chain.js';
-import { firstDifference, locateAgainstSource, mismatch } from './mismatch.js';
+import { locateAgainstSource, partsOfStream } from './locate.js';
+import { Differences, mismatch } from './mismatch.js';
 import { isZero } from './non-zero-runs.js';
 import { ChunkCursor } from './plan.js';
 import { RateMeter } from './rate-meter.js';
 import type { VerifyDeltaOptions, VerifyOptions, VerifyResult } from './types.js';
 
+/** Judges bytes that no planned range covers. */
+type Outside = (piece: Buffer, offset: number, differences: Differences) => void | Promise<void>;
+
 /**
  * Reads a base pass back in full: its planned chunks by digest, everything else must be zero, the rounded-up tail too.
  *
- * @throws VerificationMismatch, with `{offset, length}` in its details: exact outside the plan, and inside it when
- * `openReader` gives the source to compare with; else the planned part as a whole.
+ * @throws VerificationMismatch, with the first place in its details and, where they can be sent again, all `extents`:
+ * exact outside the plan, and inside it when `openReader` gives the source to compare with; else the planned part as a whole.
  */
 export function verifyBase(options: VerifyOptions): Promise<VerifyResult> {
-  return verify(options, (piece, offset) => {
-    if (!isZero(piece))
-      throw mismatch(offset + piece.findIndex((byte) => byte !== 0), 1, 'is not zero, but nothing was copied there');
-  });
+  return verify(options, expectZero);
 }
+
+const expectZero: Outside = (piece, offset, differences) => {
+  if (!isZero(piece)) {
+    differences.compare(offset, Buffer.alloc(piece.length), piece, 'is not zero, but nothing was copied there');
+  }
+};
 
 /**
  * Reads a delta's result back beside the previous verified state: inside the plan by digest, equal everywhere else.
@@ -32,17 +39,12 @@ export async function verifyDelta(options: VerifyDeltaOptions): Promise<VerifyRe
       length -= (await previous.take(length))?.length ?? missing('the previous state', previous.position);
   };
   try {
-    return await verify(options, async (piece, offset) => {
+    return await verify(options, async (piece, offset, differences) => {
       await skip(offset - previous.position);
       for (let at = 0; at < piece.length;) {
         const old = (await previous.take(piece.length - at)) ?? missing('the previous state', previous.position);
-        if (old.compare(piece, at, at + old.length) !== 0) {
-          throw mismatch(
-            offset + at + firstDifference(old, piece.subarray(at, at + old.length)),
-            1,
-            'changed, although no planned range covers it',
-          );
-        }
+        const now = piece.subarray(at, at + old.length);
+        differences.compare(offset + at, old, now, 'changed, although no planned range covers it');
         at += old.length;
       }
     });
@@ -51,22 +53,20 @@ export async function verifyDelta(options: VerifyDeltaOptions): Promise<VerifyRe
   }
 }
 
-/** @param outside Judges bytes that no planned range covers. */
-async function verify(
-  options: VerifyOptions,
-  outside: (piece: Buffer, offset: number) => void | Promise<void>,
-): Promise<VerifyResult> {
+async function verify(options: VerifyOptions, outside: Outside): Promise<VerifyResult> {
   const { plan, chainDigest, targetSizeBytes, signal, onProgress } = options;
   const startedAt = performance.now();
   const stream = new ByteStream(options.readBack());
   const chain = await DigestChain.create();
   const meter = new RateMeter(0);
+  const differences = new Differences();
   const takeAll = async (length: number, use: (piece: Buffer, at: number) => void | Promise<void>) => {
     while (length > 0) {
       signal?.throwIfAborted();
       const at = stream.position;
       const piece = (await stream.take(length)) ?? missing('the read-back', at);
       await use(piece, at);
+      if (!differences.isBounded) throw differences.failure();
       length -= piece.length;
       if (meter.isDue())
         onProgress?.({
@@ -76,22 +76,31 @@ async function verify(
         });
     }
   };
+  const judge = (piece: Buffer, at: number) => outside(piece, at, differences);
   try {
     const cursor = new ChunkCursor(plan);
     for (let chunk = cursor.next(); chunk !== undefined; chunk = cursor.next()) {
-      await takeAll(chunk.offset - stream.position, outside);
+      await takeAll(chunk.offset - stream.position, judge);
       chain.begin(chunk.offset, chunk.length);
       await takeAll(chunk.length, (piece) => chain.update(piece));
       chain.end();
     }
-    await takeAll(targetSizeBytes - stream.position, outside);
+    await takeAll(targetSizeBytes - stream.position, judge);
     if ((await stream.take(1)) !== undefined)
       throw mismatch(targetSizeBytes, 1, 'exists, but the disk should have ended');
   } finally {
     await stream.close();
   }
-  if (chain.value !== chainDigest) throw await locateAgainstSource(options);
-  return { bytesChecked: stream.position, seconds: (performance.now() - startedAt) / 1000 };
+  if (chain.value !== chainDigest) {
+    throw await locateAgainstSource(plan, options.openReader, partsOfStream(options.readBack), differences);
+  }
+  if (differences.count > 0) throw differences.failure();
+  return {
+    bytesChecked: stream.position,
+    detection: 1,
+    chunks: chain.chunks,
+    seconds: (performance.now() - startedAt) / 1000,
+  };
 }
 
 function missing(what: string, position: number): never {

@@ -73,6 +73,17 @@ export interface VdiAccess {
   tlsForHost: (address: string) => Promise<PoolHost['tls']>;
 }
 
+/** An NBD server of the pool that gives one VDI, and how it is recognised. */
+export interface NbdAccess {
+  host: string;
+  port: number;
+  /** Names the VDI and our session; not for logs. */
+  exportName: string;
+  tls: PoolHost['tls'];
+  /** Name in its certificate. */
+  serverName: string;
+}
+
 export interface VmObservation {
   powerState: string;
   /** ISO 8601 of the last start; moves with every reboot. */

@@ -3,6 +3,7 @@ import { loadCheckpoint, saveCheckpoint } from './checkpoints.js';
 import { Connection } from './connection.js';
 import { targetFindings } from './findings.js';
 import { setVdiMetrics } from './metrics.js';
+import { nbdServers } from './nbd.js';
 import { about, findNetwork, findSr, srFacts } from './pool.js';
 import { destroyOwned, destroyVm, diskUuidsOf, listOwned } from './removal.js';
 import { consolePicture, observeVm, startVm, stopVm } from './running.js';
@@ -45,6 +46,7 @@ const STEPS = {
   releaseWriter,
   awaitNoAttachment,
   vdiAccess,
+  nbdServers,
   createTask,
   taskOutcome,
   setTaskProgress,

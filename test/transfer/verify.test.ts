@@ -43,6 +43,13 @@ async function mismatchOf(promise: Promise<unknown>): Promise<unknown> {
   return error instanceof ApplicationFailure ? [error.type, ...(error.details ?? [])] : error;
 }
 
+/** What is said of one wrong byte: where it is, and the block to send again. */
+function mismatchAt(at: number): unknown {
+  const block = at - (at % 4096);
+  const extents = [{ offset: block, length: 4096 }];
+  return ['VerificationMismatch', { offset: at, length: block + 4096 - at, extents }];
+}
+
 describe('verifyBase', () => {
   it('accepts a faithful copy and its rounded-up tail', async () => {
     const options = await copy(await planFromAreas('base', SIZE, AREAS));
@@ -59,7 +66,7 @@ describe('verifyBase', () => {
   ])('finds a byte that is not zero %s', async (_where, at) => {
     const options = await copy(await planFromAreas('base', SIZE, AREAS));
     target.content[at] = 1;
-    expect(await mismatchOf(verifyBase(options))).toEqual(['VerificationMismatch', { offset: at, length: 1 }]);
+    expect(await mismatchOf(verifyBase(options))).toEqual(mismatchAt(at));
   });
 
   it('finds a changed byte in a planned range, and where it is with the help of the source', async () => {
@@ -119,7 +126,7 @@ describe('verifyDelta', () => {
   it('finds a byte that changed although no area covers it', async () => {
     target.content[4 * MiB + 7] = (target.content[4 * MiB + 7] ?? 0) ^ 0x80;
     const found = await mismatchOf(verifyDelta({ ...options, readBackPrevious: previous.readBack }));
-    expect(found).toEqual(['VerificationMismatch', { offset: 4 * MiB + 7, length: 1 }]);
+    expect(found).toEqual(mismatchAt(4 * MiB + 7));
   });
 
   it('finds a byte of the delta that did not arrive', async () => {
