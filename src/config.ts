@@ -93,6 +93,12 @@ export function readSecret(
   return secret;
 }
 
+/** The passwords in our environment, taken out of that of a child process, for which they are not meant. */
+export function withheldVariables({ vcenters, pools }: Pick<Config, 'vcenters' | 'pools'>): Record<string, undefined> {
+  const names = [...Object.values(vcenters), ...Object.values(pools)].map(({ passwordEnv }) => passwordEnv);
+  return Object.fromEntries(names.filter((name) => name !== undefined).map((name) => [name, undefined]));
+}
+
 /**
  * Address, user, password and trust of a configured vCenter or pool.
  *

@@ -1,6 +1,8 @@
 import { execa } from 'execa';
 import { cancellationSignal } from '@temporalio/activity';
+import { withheldVariables } from '../config.js';
 import { failure } from '../shared/index.js';
+import { redact } from '../shared/redaction.js';
 import { isOwnedBy } from '../vsphere/index.js';
 import type { SnapshotInfo, Vsphere } from '../vsphere/index.js';
 import type { Deps } from './deps.js';
@@ -116,7 +118,7 @@ export function sourceActivities({ vsphere, config }: Deps): SourceActivities {
       const [program, ...args] = config.hooks.shutdown?.command ?? [];
       if (program === undefined) return { ran: false, why: 'no `hooks.shutdown.command` is configured' };
       const result = await execa(program, args, {
-        env: { SUREFIRE_VM: vm, SUREFIRE_MOREF: vmMoRef },
+        env: { ...withheldVariables(config), SUREFIRE_VM: vm, SUREFIRE_MOREF: vmMoRef },
         timeout: config.policy.shutdownTimeoutSeconds * 1000,
         cancelSignal: cancellationSignal(),
         // execa's own listener would let SIGTERM kill the worker before it has reported.
@@ -126,7 +128,9 @@ export function sourceActivities({ vsphere, config }: Deps): SourceActivities {
       });
       if (result.isCanceled) cancellationSignal().throwIfAborted();
       if (!result.failed) return { ran: true };
-      return { ran: false, why: `${program} ended with ${result.exitCode ?? result.signal ?? result.code}` };
+      const said = redact(String(result.stderr)).trim().split('\n').at(-1)?.slice(0, 300);
+      const how = `${program} ended with ${result.exitCode ?? result.signal ?? result.code}`;
+      return { ran: false, why: said ? `${how}; it said: ${said}` : how };
     },
 
     async powerOffSource({ vcenter, vmMoRef }) {

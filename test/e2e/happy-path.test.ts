@@ -5,7 +5,10 @@ import { cachePath } from '../../lab/cache.js';
 import type { LabCall } from '../../lab/vsphere/admin.js';
 import { STAGES } from '../../src/shared/index.js';
 import { Bench, MIB, OPERATOR, plain } from './harness.js';
+import { runCli } from '../cli/harness.js';
 import { travelByDefault, travelCold, travelLive } from './journeys.js';
+import { CANARY, placesOf, SecretScan } from './secret-scan.js';
+import { cliOf } from './watching.js';
 
 const BLOCK_BYTES = 64 * 1024;
 const ODD_BYTES = 64 * MIB + 12_345 * 512;
@@ -16,6 +19,9 @@ let bench: Bench;
 let live: Awaited<ReturnType<typeof travelLive>>;
 let byDefault: Awaited<ReturnType<typeof travelByDefault>>;
 let cold: Awaited<ReturnType<typeof travelCold>>;
+let scanned: Awaited<ReturnType<SecretScan['end']>>;
+let said: Map<string, string>;
+let secrets: string[];
 
 beforeAll(async () => {
   // The nbdkit that set-up has chosen: its vddk plugin may not be the distribution's.
@@ -26,11 +32,16 @@ beforeAll(async () => {
     { name: 'plain-bios', firmware: 'bios' },
     { ...plain('cold', { poweredOn: false, secureBoot: true }), firmware: 'uefi' },
   ]);
+  const scan = new SecretScan(bench);
   [live, byDefault, cold] = await Promise.all([
     travelLive(bench, 'live'),
     travelByDefault(bench, 'plain-bios'),
     travelCold(bench, 'cold'),
   ]);
+  said = await talk(['check'], ['inventory'], ['status'], ['status', 'live', '--json'], ['report', 'live']);
+  said.set('watch', JSON.stringify(live.watchers.lines));
+  scanned = await scan.end();
+  secrets = await scan.secrets();
 }, 300_000);
 
 afterAll(() => bench?.stop());
@@ -383,6 +394,52 @@ describe('test copy', () => {
     expect(live.report.leftovers).toEqual([]);
   });
 });
+
+describe('secrets', () => {
+  it('[S18] are nowhere: not in histories, process lists, logs, files or what the command line says', () => {
+    expect(secrets.length, 'two passwords, and a session of each worker with each side').toBeGreaterThanOrEqual(6);
+    for (const [kind, haystack] of Object.entries({ ...scanned, said }))
+      for (const [index, secret] of secrets.entries())
+        expect(placesOf(secret, haystack), `${kind} has secret ${index}`).toEqual([]);
+  });
+
+  it('would have been found there: what was planted, and what must be known, is seen in each place', () => {
+    const { arguments: commands, environment, running, pending, history, state } = scanned;
+    expect(placesOf(`argument-${CANARY}`, commands)).not.toEqual([]);
+    expect(placesOf(`variable-${CANARY}`, environment)).not.toEqual([]);
+    expect(placesOf(CANARY, running)).toEqual([expect.stringMatching(/decoy$/)]);
+    expect(placesOf(CANARY, history)).toEqual([expect.stringMatching(/^history of /)]);
+    const holding = placesOf(CANARY, state);
+    expect(holding).toContainEqual(expect.stringMatching(/decoy\.log$/));
+    expect(holding).toContainEqual(expect.stringMatching(/temporal\.db/));
+    for (const program of ['--exit-with-parent', 'transfer', 'orchestrator', 'start-dev', 'watch'])
+      expect(placesOf(program, commands), program).not.toEqual([]);
+    expect(placesOf('Hard disk 1', pending), 'the heartbeat of a copy').not.toEqual([]);
+    expect(placesOf('worker is ready', state).length, 'the logs of both workers').toBe(2);
+    for (const [command, text] of said) expect(text.length, command).toBeGreaterThan(50);
+  });
+
+  it('are found in each spelling', () => {
+    const secret = 'pa ss"wörd';
+    for (const pad of ['', 'a', 'ab']) {
+      const payload = Buffer.from(`${pad}${secret}.`).toString('base64');
+      expect(placesOf(secret, new Map([['payload', payload]])), payload).toEqual(['payload']);
+    }
+    for (const text of [`x${secret}`, JSON.stringify({ secret }), `?p=${encodeURIComponent(secret)}`])
+      expect(placesOf(secret, new Map([['text', text]])), text).toEqual(['text']);
+    expect(placesOf(secret, new Map([['text', 'pa ss']]))).toEqual([]);
+  });
+});
+
+/** What commands print on both streams, by command. */
+async function talk(...commands: string[][]): Promise<Map<string, string>> {
+  const texts = new Map<string, string>();
+  for (const command of commands) {
+    const { stdout, stderr } = await runCli([...command, '--config', bench.config.path], cliOf(bench));
+    texts.set(command.join(' '), `${stdout}\n${stderr}`);
+  }
+  return texts;
+}
 
 const passesOf = (...journeys: { report: { disks: (typeof live.report)['disks'] } }[]) =>
   journeys.flatMap(({ report }) => report.disks.flatMap(({ passes }) => passes));

@@ -3,6 +3,7 @@ import { readVddkCalls, setVddkFaults } from '../../lab/vddk/libdir.js';
 import type { MigrationStatus } from '../../src/shared/index.js';
 import { runCli } from '../cli/harness.js';
 import { failureOf, isSameContent, Run, waitFor, type Bench } from './harness.js';
+import { CANARY } from './secret-scan.js';
 import {
   callsOn,
   changedSince,
@@ -153,6 +154,7 @@ export async function travelCold(bench: Bench, vm: string) {
   const run = await bench.migrate(vm, { policy: { transport: 'vddk' } });
   const { artifacts } = await run.reaches('verification');
   const target = await lookAtVm(bench, artifacts.targetVmUuid ?? '');
+  await run.say('addNote', { text: CANARY });
   await run.say('acceptTestCopy', {});
   await run.reaches('cutover-approval');
   await run.say('approveCutover', {});

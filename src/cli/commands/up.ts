@@ -2,7 +2,7 @@ import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { connectClient } from '../../client.js';
-import type { Config } from '../../config.js';
+import { withheldVariables, type Config } from '../../config.js';
 import { failure, ORCHESTRATOR_QUEUE } from '../../shared/index.js';
 import type { Context } from '../context.js';
 import { EXIT } from '../exit-codes.js';
@@ -41,6 +41,7 @@ export async function up(context: Context, options: UpOptions): Promise<number> 
     namespace: config.temporal.namespace,
     port: options.port ?? portOf(config.temporal.address),
     uiPort: options.uiPort ?? portOf(config.temporal.webUrl),
+    env: withheldVariables(config),
   });
   const workers = ROLES.map((role) => superviseWorker(role, config, temporal, context));
   try {

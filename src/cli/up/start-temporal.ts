@@ -21,6 +21,8 @@ export interface TemporalOptions {
   port: number;
   /** 0 takes a free one. */
   uiPort: number;
+  /** Added to our environment; undefined takes a variable away. */
+  env?: NodeJS.ProcessEnv;
 }
 
 export interface RunningTemporal {
@@ -54,6 +56,7 @@ export async function startTemporal(options: TemporalOptions): Promise<RunningTe
       ...['--ui-disable-news-fetch', '--disable-config-file', '--disable-config-env'],
     ],
     logFile,
+    options.env,
   );
   const address = `127.0.0.1:${port}`;
   void server.ended.then(release);
