@@ -1,7 +1,8 @@
 import type { WorkflowExecutionDescription, WorkflowExecutionInfo, WorkflowFailedError } from '@temporalio/client';
 import { ApplicationFailure, defaultPayloadConverter } from '@temporalio/common';
+import { tsToMs } from '@temporalio/common/lib/time.js';
 import type { SearchAttributeKey, SearchAttributeType } from '@temporalio/common/lib/search-attributes.js';
-import type { MigrationReport, MigrationStatus, Outcome, TransferProgress } from './shared/index.js';
+import type { MigrationReport, MigrationStatus, Outcome, Paused, TransferProgress } from './shared/index.js';
 import { ATTRIBUTES } from './workflows/attributes.js';
 
 /** What `check` wants to know of the server. */
@@ -33,7 +34,9 @@ export interface PendingStep {
   activityId: string;
   type: string;
   attempt: number;
+  /** In the Web UI or by Temporal's own means; a pause of the migration has no steps. */
   paused: boolean;
+  pausedBy?: Paused;
   lastFailure?: string;
   /** From the last heartbeat of a transfer. */
   progress?: TransferProgress;
@@ -55,6 +58,9 @@ export interface Ending {
   report?: MigrationReport;
   failure?: { type: string; message: string };
 }
+
+type PendingActivity = NonNullable<WorkflowExecutionDescription['raw']['pendingActivities']>[number];
+type PauseInfo = NonNullable<PendingActivity['pauseInfo']>;
 
 export function rowOf(info: WorkflowExecutionInfo | WorkflowExecutionDescription): MigrationRow {
   const text = (key: SearchAttributeKey<typeof SearchAttributeType.KEYWORD>) =>
@@ -83,10 +89,18 @@ export function stepsOf(description: WorkflowExecutionDescription): PendingStep[
       type: pending.activityType?.name ?? '',
       attempt: pending.attempt ?? 1,
       paused: pending.paused ?? false,
+      ...(pending.pauseInfo ? { pausedBy: pausedBy(pending.pauseInfo) } : {}),
       ...(pending.lastFailure?.message ? { lastFailure: pending.lastFailure.message } : {}),
       ...(isProgress(details) ? { progress: details } : {}),
     };
   });
+}
+
+/** A rule of the server's may pause a step as well as a person. */
+function pausedBy({ pauseTime, manual, rule }: PauseInfo): Paused {
+  const at = new Date(tsToMs(pauseTime)).toISOString();
+  const { identity, reason } = manual ?? rule ?? {};
+  return { at, operator: identity || 'somebody', ...(reason && { reason }) };
 }
 
 function isProgress(details: unknown): details is TransferProgress {

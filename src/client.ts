@@ -150,6 +150,21 @@ export class SurefireClient {
     }
   }
 
+  /** Ends the pause of one step that was made in the Web UI, or by Temporal's own means. */
+  async unpauseStep(migrationId: string, activityId: string, { operator, reason }: Word): Promise<void> {
+    await this.#call(`Resuming ${activityId} of ${migrationId}`, async () => {
+      await this.#connection.workflowService.unpauseActivity({
+        namespace: this.#namespace,
+        execution: { workflowId: migrationId },
+        id: activityId,
+        identity: operator,
+      });
+      // The workflow is not told of such a pause; its record is.
+      const text = `${activityId} was resumed${reason ? `: ${reason}` : ''}`;
+      await this.#client.workflow.getHandle(migrationId).signal(signalOf('addNote').name, { operator, text });
+    });
+  }
+
   /** Newest first, one row for each VM. */
   async list(): Promise<MigrationRow[]> {
     return this.#call('Listing migrations', async () => {

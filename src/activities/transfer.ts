@@ -1,4 +1,4 @@
-import { activityInfo, cancellationSignal } from '@temporalio/activity';
+import { activityInfo, cancellationSignal, Context } from '@temporalio/activity';
 import type { Info } from '@temporalio/activity';
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { DiskOpener } from '../nbd/index.js';
@@ -104,7 +104,7 @@ export function transferActivities(deps: Deps): TransferActivities {
   };
 }
 
-/** Names this attempt on the disk it writes. The time orders attempts, also after a reset, which counts them from 1 again. */
+/** Names this attempt on the disk it writes. The time orders attempts, also after a pause or reset, where they count from 1 again. */
 function writerOf({ workflowExecution, activityId, attempt, currentAttemptScheduledTimestampMs: at }: Info): string {
   return `${workflowExecution?.runId}/${activityId}/${attempt}@${at}`;
 }
@@ -125,6 +125,10 @@ async function withSource<T>(deps: Deps, input: CopyDiskInput, work: Work<T>): P
   const signal = cancellationSignal();
   progress.beat('open', 0, input.disk.capacityBytes, 0);
   const beat = setInterval(() => progress.repeat(), BEAT_MS);
+  const context = Context.current();
+  const hear = () =>
+    context.log.info('a transfer was told to stop', { disk: input.disk.label, ...context.cancellationDetails });
+  signal.addEventListener('abort', hear, { once: true });
   // An nbdkit that dies or hangs is replaced within the attempt.
   const disk = new DiskOpener(() => openTransport(deps, input), { subject: input.fileName, signal });
   try {
@@ -138,6 +142,7 @@ async function withSource<T>(deps: Deps, input: CopyDiskInput, work: Work<T>): P
     throw ApplicationFailure.fromError(told, { nextRetryDelay: progress.retryDelayMs });
   } finally {
     clearInterval(beat);
+    signal.removeEventListener('abort', hear);
     await disk.stop();
   }
 }

@@ -2,7 +2,7 @@ import type { WaitingFor } from '../shared/index.js';
 import type { MessageName } from '../workflows/messages.js';
 
 /** The message that opens each gate, and what to type for it after `surefire`. `VM` stands for the machine. */
-export const GATE_ANSWERS: Record<WaitingFor, { message: MessageName; command: string } | undefined> = {
+export const GATE_ANSWERS: Record<WaitingFor, { message?: MessageName; command: string } | undefined> = {
   none: undefined,
   warnings: { message: 'acknowledgeWarnings', command: 'approve VM --reason "..."' },
   'snapshot-removal': { message: 'approveSnapshotRemoval', command: 'approve VM' },
@@ -12,6 +12,8 @@ export const GATE_ANSWERS: Record<WaitingFor, { message: MessageName; command: s
   // Nobody's word counts here: the power-off itself is observed.
   'power-off': undefined,
   acceptance: { message: 'acceptMigration', command: 'approve VM' },
+  // Not a gate: `approve` must not end a pause by the way.
+  resume: { command: 'resume VM' },
   decision: { message: 'decideAfterFailure', command: 'approve VM --decision retry|full|back|abort' },
 };
 

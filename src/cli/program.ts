@@ -10,7 +10,7 @@ import { report } from './commands/report.js';
 import { status } from './commands/status.js';
 import { up } from './commands/up.js';
 import { watch } from './commands/watch.js';
-import { approve, cancel, note, reject, revert, rollback } from './commands/words.js';
+import { approve, cancel, note, pause, reject, resume, revert, rollback } from './commands/words.js';
 import { run } from './context.js';
 
 /** The whole command line. Wrong usage throws commander's own error, so that the caller chooses the exit code. */
@@ -93,6 +93,12 @@ export function createProgram(): Command {
     .option('--fix', 'to be applied to the migrated VM before acceptance')
     .option('--done <N>', 'tick off fix N, as `status` numbers them', positive)
     .action(run(note));
+  command('pause <VM>', 'hold a migration: copies stop at a checkpoint', 'pause web01 --reason "the SAN is slow"')
+    .requiredOption('--reason <TEXT>', 'why; kept in the record')
+    .action(run(pause));
+  command('resume <VM>', 'go on after a pause, also one made in the Web UI', 'resume web01')
+    .option('--reason <TEXT>', 'why; kept in the record')
+    .action(run(resume));
   command('rollback <VM>', 'back to the source', 'rollback web01 --reason "application fails"')
     .requiredOption('--reason <TEXT>', 'why; kept in the record')
     .action(run(rollback));

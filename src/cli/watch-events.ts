@@ -1,6 +1,7 @@
 import type { MigrationView } from '../client.js';
-import type { RecordEntry, TransferProgress } from '../shared/index.js';
-import { answerCommand } from './gates.js';
+import type { Paused, RecordEntry, TransferProgress } from '../shared/index.js';
+import { answerCommand, shellWord } from './gates.js';
+import { pausedBy } from './paused-by.js';
 import { progressLine } from './progress-line.js';
 
 /** One thing that happened since the last look. */
@@ -10,6 +11,7 @@ export type WatchEvent =
   | { event: 'waiting'; at: string; waitingFor: string; instruction: string; command?: string }
   | { event: 'progress'; activityId: string; progress: TransferProgress }
   | { event: 'retry'; activityId: string; attempt: number; why: string }
+  | { event: 'paused'; activityId: string; by?: Paused }
   | { event: 'workers'; available: boolean; why?: string };
 
 /** What was told already. */
@@ -49,12 +51,17 @@ export function newEvents(view: MigrationView, seen: Seen): WatchEvent[] {
     }
     seen.waiting = waiting;
   }
-  for (const { activityId, attempt, progress, lastFailure } of view.steps) {
+  for (const { activityId, attempt, progress, lastFailure, paused, pausedBy: by } of view.steps) {
     const { text = '', phase = '' } = progress ?? {};
-    const now = `${attempt} ${phase} ${text}`;
+    const now = `${attempt} ${phase} ${text}${paused ? ' paused' : ''}`;
     const before = seen.steps.get(activityId);
     if (before === now) continue;
     seen.steps.set(activityId, now);
+    // Its progress stands still, and the attempt that the pause ended is no failure.
+    if (paused) {
+      if (!before?.endsWith(' paused')) events.push({ event: 'paused', activityId, ...(by && { by }) });
+      continue;
+    }
     if (attempt > 1 && lastFailure !== undefined && !before?.startsWith(`${attempt} `)) {
       events.push({ event: 'retry', activityId, attempt, why: lastFailure });
     }
@@ -81,6 +88,8 @@ export function eventText(event: WatchEvent, vm: string): string {
       return `          ${progressLine(vm, event.progress)}`;
     case 'retry':
       return `          ${event.activityId} tries again (attempt ${event.attempt}) after: ${event.why.split('\n')[0]}`;
+    case 'paused':
+      return `          ${event.activityId} is paused${event.by ? ` ${pausedBy(event.by)}` : ''}; \`surefire resume ${shellWord(vm)}\` lets it go on`;
     case 'workers':
       return event.available
         ? '          A worker answers again.'

@@ -54,6 +54,11 @@ export interface Word {
   reason?: string;
 }
 
+/** Who holds a migration, since when (ISO 8601), and why. */
+export interface Paused extends Word {
+  at: string;
+}
+
 /** One line of the migration's record: what happened, and by whose word if by someone's. */
 export interface RecordEntry {
   /** ISO 8601. */
@@ -146,6 +151,8 @@ export interface MigrationStatus {
   firmware?: Firmware;
   transport?: Transport;
   sourcePower?: { found: string; now: string };
+  /** Set while somebody holds the migration. */
+  paused?: Paused;
   disks: DiskState[];
   artifacts: Artifacts;
   findings: Finding[];

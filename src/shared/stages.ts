@@ -46,7 +46,8 @@ export type WaitingFor =
   | 'cutover-approval'
   | 'power-off'
   | 'acceptance'
-  | 'decision';
+  | 'decision'
+  | 'resume';
 
 /** How a migration ended, or `running`. */
 export type Outcome = 'running' | 'migrated' | 'rolled-back' | 'aborted' | 'attention';

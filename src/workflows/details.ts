@@ -14,9 +14,13 @@ const TASK: Record<WaitingFor, string> = {
   'power-off': 'shut the source down',
   acceptance: 'accept the migrated VM',
   decision: 'decide after a failure',
+  resume: 'resume it when the reason of the pause is gone',
 };
 
 const RECENT = 8;
+
+/** Possible at any time, so they would only be in the way among the answers. */
+const ALWAYS = ['addNote', 'pause'];
 
 /**
  * Current Details as the Web UI shows them in half a page's width: Markdown without tables (UI 2.50 draws no borders) and
@@ -63,16 +67,16 @@ function position({ stage, guideStage, percent, since, downtime }: MigrationStat
   return `${where} **Outage since ${minute(downtime.startedAt)} UTC**, budget ${formatDuration(downtime.budgetSeconds)}.`;
 }
 
-/** How to answer, in both ways; notes are possible at any time and would only be in the way. */
+/** How to answer, in both ways. */
 function answers({ vm, allowed, waitingFor }: MigrationStatus): string | undefined {
-  const names = allowed.filter((name): name is MessageName => name in MESSAGES && name !== 'addNote');
+  const names = allowed.filter((name): name is MessageName => name in MESSAGES && !ALWAYS.includes(name));
   if (names.length === 0) return undefined;
   const lines = names.map((name) => {
     const [, meaning, argument] = /^(.*?): (\{.*)$/.exec(MESSAGES[name]) ?? [];
     return `- \`${name}\`: ${meaning}. \`${argument}\``;
   });
   // A power-off is observed: the only word that counts there is to give up.
-  const word = waitingFor === 'power-off' ? 'rollback' : 'approve';
+  const word = waitingFor === 'power-off' ? 'rollback' : waitingFor === 'resume' ? 'resume' : 'approve';
   const name = /^[\w.-]+$/.test(vm) ? vm : `'${vm}'`;
   return [`Answer with \`surefire ${word} ${name}\`, or by More Actions, Send an Update:`, '', ...lines].join('\n');
 }

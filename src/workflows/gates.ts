@@ -17,6 +17,17 @@ export interface Gate {
   accepts: { [N in MessageName]?: Evidence<N> };
 }
 
+interface Meanwhile {
+  timeoutMs: number;
+  act: () => Promise<void>;
+}
+
+/** Words that undo rather than go on: they are never held, and end a pause. */
+function goesBack({ name, argument }: AnyMessage): boolean {
+  const said = 'then' in argument ? argument.then : 'decision' in argument ? argument.decision : name;
+  return ['rollback', 'abort', 'back'].includes(said);
+}
+
 /** No evidence beyond the word. */
 export const wordAlone = async (): Promise<void> => {};
 
@@ -72,8 +83,18 @@ export class Gates {
     }
   }
 
-  /** Waits for a person, however long. A reminder is the search attribute itself; nothing ever expires into an act. */
-  async wait(gate: Gate, meanwhile?: { timeoutMs: number; act: () => Promise<void> }): Promise<AnyMessage> {
+  /**
+   * Waits for a person, however long. A reminder is the search attribute itself; nothing ever expires into an act. While
+   * the migration is paused the word is taken, and what follows waits for the resume; unless it leads back.
+   */
+  async wait(gate: Gate, meanwhile?: Meanwhile): Promise<AnyMessage> {
+    const decision = await this.#answerTo(gate, meanwhile);
+    if (goesBack(decision)) this.#migration.pause.end('The pause is over.', decision.argument);
+    await this.#migration.pause.safePoint();
+    return decision;
+  }
+
+  async #answerTo(gate: Gate, meanwhile?: Meanwhile): Promise<AnyMessage> {
     const migration = this.#migration;
     this.#open = gate;
     this.#decision = undefined;
@@ -112,13 +133,16 @@ export class Gates {
     if (name === 'addNote') return validateNote(this.#migration, argument as AddNote);
     if (name === 'rollback' && this.interrupt) return;
     const { stage, waitingFor, allowed } = this.#migration.status;
-    if (!this.#open || !(name in this.#open.accepts)) {
+    if (
+      name === 'pause' || name === 'resume' ? !allowed.includes(name) : !this.#open || !(name in this.#open.accepts)
+    ) {
       throw failure('WrongStage', {
         what: `${name} for ${vm} was refused: the migration is in stage ${stage}${waitingFor === 'none' ? ' and waits for nobody' : `, waiting for ${waitingFor}`}.`,
         why: `It accepts now: ${allowed.join(', ') || 'nothing'}.`,
         next: `look at \`surefire status ${vm}\`.`,
       });
     }
+    if (name === 'pause' || name === 'resume') return;
     if (this.#decision || this.#busy) {
       throw failure('WrongStage', {
         what: `${name} for ${vm} was refused: ${this.#decision?.name ?? this.#busy} is already being dealt with.`,
@@ -136,8 +160,11 @@ export class Gates {
   async #handle(message: AnyMessage): Promise<Accepted> {
     const migration = this.#migration;
     if (message.name === 'addNote') addNote(migration, message.argument);
+    else if (message.name === 'pause') migration.pause.begin(message.argument);
+    else if (message.name === 'resume') migration.pause.end('Resumed.', message.argument);
     else if (message.name === 'rollback' && this.interrupt) {
       migration.note('Rollback was asked for.', message.argument);
+      migration.pause.end('The pause is over.', message.argument);
       this.interrupt(message.argument);
     } else await this.#decide(message);
     return { stage: migration.stage, acceptedAt: now() };

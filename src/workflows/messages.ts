@@ -48,6 +48,8 @@ export const MESSAGES = {
   acceptMigration: 'The migrated VM works, finish: {"operator":"you"}',
   rollback: 'Back to the source: {"operator":"you","reason":"why"}',
   decideAfterFailure: 'After a failure: {"operator":"you","decision":"retry"} or "full", "back", "abort"',
+  pause: 'Hold everything at the next safe point: {"operator":"you","reason":"why"}',
+  resume: 'Go on after a pause: {"operator":"you"}',
   addNote: 'Attach a note or a fix: {"operator":"you","text":"...","fix":false}',
 } as const;
 
@@ -65,6 +67,8 @@ export interface MessageArguments {
   acceptMigration: Word;
   rollback: Word;
   decideAfterFailure: DecideAfterFailure;
+  pause: Word;
+  resume: Word;
   addNote: AddNote;
 }
 

@@ -75,6 +75,7 @@ function asEnding(error: unknown, vm: string): Ending {
 async function end({ migration, gates }: Run, ending: Ending): Promise<never> {
   return CancellationScope.nonCancellable(async () => {
     gates.arm(undefined);
+    migration.pause.end('The pause is over.');
     if (migration.undo.list().length > 0) migration.enter('rolling-back');
     migration.note(ending.message);
     const failed = await migration.undo.runAll();

@@ -2,6 +2,7 @@ import { failureTypeOf } from '../shared/index.js';
 import type { DiskState } from '../shared/index.js';
 import type { CopyDiskInput, SourceSnapshot, TargetSnapshot, VerifyDiskInput } from '../activities/types.js';
 import { step, transferOn } from './activity-options.js';
+import { isStop } from './pause.js';
 import type { Migration } from './state.js';
 
 /** A host that reboots is back by then. In the outage the budget counts instead: the source shall run again. */
@@ -59,9 +60,17 @@ export function describeCopy(
  * where it was. A disk whose change tracking was reset is copied in full to a new VDI (R8), where `mayRedo` allows it.
  */
 export async function copyDisks(migration: Migration, pass: Pass, mayRedo: boolean): Promise<void> {
-  const settled = await Promise.allSettled(migration.disks.map((disk) => copyOne(migration, pass, disk, mayRedo)));
-  const failed = settled.find((result) => result.status === 'rejected');
-  if (failed) throw failed.reason;
+  await everyDisk(migration, (disk) => copyOne(migration, pass, disk, mayRedo));
+}
+
+/** Disks side by side, to the end of each; what has not come through when the migration is paused is begun again. */
+async function everyDisk(migration: Migration, transfer: (disk: DiskState) => Promise<void>): Promise<void> {
+  await migration.pause.around(async () => {
+    const settled = await Promise.allSettled(migration.disks.map(transfer));
+    const failures = settled.filter((result) => result.status === 'rejected').map(({ reason }): unknown => reason);
+    // A disk that failed for good counts before those that were only stopped.
+    if (failures.length > 0) throw failures.find((reason) => !isStop(reason)) ?? failures[0];
+  });
 }
 
 async function copyOne(migration: Migration, pass: Pass, disk: DiskState, mayRedo: boolean): Promise<void> {
@@ -127,28 +136,24 @@ export async function verifyDisks(
   previous: TargetSnapshot | undefined,
 ): Promise<void> {
   const { verifyDisk } = transferOn(migration.input.transferQueue);
-  const settled = await Promise.allSettled(
-    migration.disks.map(async (disk) => {
-      const copied = disk.passes.at(-1);
-      if (copied?.pass !== pass.name || copied.verified === 'read-back') return;
-      const input: VerifyDiskInput = {
-        ...(pass.inputs.get(disk.deviceKey) ?? describeCopy(migration, pass.name, pass.snapshot, disk)),
-        snapshotVdiUuid: vdiOf(taken, disk),
-        ...(copied.kind === 'delta' && previous && { previousSnapshotVdiUuid: vdiOf(previous, disk) }),
-        planDigest: copied.planDigest,
-        chainDigest: copied.chainDigest,
-        deltaMethod: copied.deltaMethod,
-      };
-      await verifyDisk.executeWithOptions(
-        { activityId: `verify-${pass.name}:${disk.label}`, summary: `read back ${pass.name} of ${disk.label}` },
-        [input],
-      );
-      copied.verified = 'read-back';
-      migration.refresh();
-    }),
-  );
-  const failed = settled.find((result) => result.status === 'rejected');
-  if (failed) throw failed.reason;
+  await everyDisk(migration, async (disk) => {
+    const copied = disk.passes.at(-1);
+    if (copied?.pass !== pass.name || copied.verified === 'read-back') return;
+    const input: VerifyDiskInput = {
+      ...(pass.inputs.get(disk.deviceKey) ?? describeCopy(migration, pass.name, pass.snapshot, disk)),
+      snapshotVdiUuid: vdiOf(taken, disk),
+      ...(copied.kind === 'delta' && previous && { previousSnapshotVdiUuid: vdiOf(previous, disk) }),
+      planDigest: copied.planDigest,
+      chainDigest: copied.chainDigest,
+      deltaMethod: copied.deltaMethod,
+    };
+    await verifyDisk.executeWithOptions(
+      { activityId: `verify-${pass.name}:${disk.label}`, summary: `read back ${pass.name} of ${disk.label}` },
+      [input],
+    );
+    copied.verified = 'read-back';
+    migration.refresh();
+  });
 }
 
 function vdiOf(snapshot: TargetSnapshot, disk: DiskState): string {

@@ -11,6 +11,8 @@ export interface Run {
   gates: Gates;
 }
 
+const ASKS_FIRST: Stage[] = ['tools-removal', 'verification', 'acceptance'];
+
 /** Leaves the sequence of stages: the undo stack runs, and the workflow ends with this outcome. */
 export class Ending extends Error {
   readonly outcome: Exclude<Outcome, 'running' | 'migrated'>;
@@ -28,6 +30,8 @@ export class Ending extends Error {
  * may therefore run twice, and find what they have done already.
  */
 export async function perform<T>(run: Run, stage: Stage, act: (run: Run) => Promise<T>): Promise<T> {
+  // What a person is asked first needs no resume: the gate holds by itself, and the ways back are open there.
+  if (!ASKS_FIRST.includes(stage)) await run.migration.pause.safePoint();
   run.migration.enter(stage);
   for (;;) {
     try {

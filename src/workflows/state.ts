@@ -13,6 +13,7 @@ import type { PreflightResult, SourceRef, SourceSnapshot, TargetRef, TargetSnaps
 import type { Pass } from './passes.js';
 import { ATTRIBUTES } from './attributes.js';
 import { renderDetails } from './details.js';
+import { Pause } from './pause.js';
 import { UndoStack } from './undo.js';
 
 /** Workflow time as ISO 8601; deterministic. */
@@ -40,7 +41,10 @@ export class Migration {
    */
   readonly id: string;
   readonly undo: UndoStack;
+  readonly pause: Pause;
   readonly #status: MigrationStatus;
+  /** What the search attributes say. */
+  #shown = 'preflight/none/running';
   readonly input: MigrationInput;
   /** What preflight fixed; set when stage 0 ends. */
   plan!: PreflightResult;
@@ -48,7 +52,9 @@ export class Migration {
   srUsedBytesBefore?: number;
   /** The clean snapshot as stage 4 took it. */
   cleanSnapshot?: SourceSnapshot;
-  /** When the base pass was complete: the clean snapshot's clock starts there (R5). */
+  /** When the baseline goes although nothing was copied yet; its clock starts when Tools are gone (R5). */
+  baselineDeadlineMs?: number;
+  /** The clean snapshot's clock starts when its pass is complete (R5). */
   cleanSnapshotDeadlineMs?: number;
   /** The target snapshot that was read back last: clones and deltas stand on it. */
   verifiedSnapshot?: TargetSnapshot;
@@ -69,6 +75,7 @@ export class Migration {
     // A run id begins with the time (UUID version 7): two runs of the same minute differ at its end only.
     this.id = `${workflowId}#${firstExecutionRunId.slice(-8)}`;
     this.undo = new UndoStack(this);
+    this.pause = new Pause(this);
     this.#status = {
       schema: 1,
       vm: input.vm,
@@ -92,7 +99,7 @@ export class Migration {
   }
 
   get status(): Readonly<MigrationStatus> {
-    return { ...this.#status, undo: this.undo.list() };
+    return this.pause.shownIn({ ...this.#status, undo: this.undo.list() });
   }
   get stage(): Stage {
     return this.#status.stage;
@@ -150,15 +157,18 @@ export class Migration {
 
   /** Changes what is shown. One place, so that attributes and details never lag behind the status. */
   set(change: Partial<MigrationStatus>): void {
-    const before = `${this.#status.stage}/${this.#status.waitingFor}/${this.#status.outcome}`;
     Object.assign(this.#status, change);
-    const after = `${this.#status.stage}/${this.#status.waitingFor}/${this.#status.outcome}`;
-    if (before !== after || this.#status.stages.length <= 1) {
+    const { stage, outcome, since } = this.#status;
+    // A gate may be open as well; but whatever is answered there, it is the resume that things go on with.
+    const waitingFor = this.pause.word ? 'resume' : this.#status.waitingFor;
+    const shown = `${stage}/${waitingFor}/${outcome}`;
+    if (shown !== this.#shown || this.#status.stages.length <= 1) {
+      this.#shown = shown;
       upsertSearchAttributes([
-        { key: ATTRIBUTES.stage, value: this.#status.stage },
-        { key: ATTRIBUTES.waitingFor, value: this.#status.waitingFor },
-        { key: ATTRIBUTES.outcome, value: this.#status.outcome },
-        { key: ATTRIBUTES.stageSince, value: new Date(this.#status.since) },
+        { key: ATTRIBUTES.stage, value: stage },
+        { key: ATTRIBUTES.waitingFor, value: waitingFor },
+        { key: ATTRIBUTES.outcome, value: outcome },
+        { key: ATTRIBUTES.stageSince, value: new Date(since) },
       ]);
     }
     this.refresh();

@@ -60,6 +60,21 @@ describe('watch', () => {
     expect(newEvents(view({}, [again]), seen).map(({ event }) => event)).toEqual(['retry', 'progress']);
   });
 
+  it('tells once that a step was paused in the Web UI, by whom, and how it goes on', () => {
+    const seen = nothingSeen();
+    const step: PendingStep = { activityId: 'base:disk 2', type: 'copyDisk', attempt: 1, paused: false, progress };
+    newEvents(view({}, [step]), seen);
+    const by = { operator: 'otto', at: '2026-01-01T00:00:00.000Z', reason: 'the SAN is slow' };
+    const paused = { ...step, attempt: 2, paused: true, pausedBy: by, lastFailure: 'Activity paused' };
+    const events = newEvents(view({}, [paused]), seen);
+    expect(events).toEqual([{ event: 'paused', activityId: 'base:disk 2', by }]);
+    expect(events.map((event) => eventText(event, 'web01').trim())).toEqual([
+      'base:disk 2 is paused by otto since 2026-01-01T00:00:00.000Z: the SAN is slow; `surefire resume web01` lets it go on',
+    ]);
+    expect(newEvents(view({}, [paused]), seen)).toEqual([]);
+    expect(newEvents(view({}, [{ ...step, attempt: 2 }]), seen).map(({ event }) => event)).toEqual(['progress']);
+  });
+
   it('says once that no worker answers, and once that one does again', () => {
     const seen = nothingSeen();
     const [gone] = newEvents(view(undefined), seen);

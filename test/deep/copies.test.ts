@@ -74,7 +74,7 @@ describe.concurrent('copies', () => {
     await bench.vsphere.shutdown('resetter');
     const { instruction, allowed } = await run.reaches('decision');
     expect(instruction).toContain('The source is off, but a delta is not safe for 1 disks');
-    expect(allowed).toEqual(['decideAfterFailure', 'rollback', 'addNote']);
+    expect(allowed).toEqual(['decideAfterFailure', 'rollback', 'addNote', 'pause']);
     const senseless = await failureOf(run.say('decideAfterFailure', { decision: 'retry' }));
     expect(senseless.message).toContain('"retry" cannot be decided here');
     await run.say('decideAfterFailure', { decision: 'full' });

@@ -30,7 +30,7 @@ describe.concurrent('cutover', () => {
 
     // A person changes their mind while the power-off is waited for.
     await run.say('approveCutover', {});
-    expect((await run.reaches('power-off')).allowed).toEqual(['rollback', 'addNote']);
+    expect((await run.reaches('power-off')).allowed).toEqual(['rollback', 'addNote', 'pause']);
     await run.say('rollback', { reason: 'not tonight' });
     const rolledBack = await run.reaches('cutover-approval');
     expect(rolledBack.record.some(({ text }) => /olga asked for it: not tonight.*poweredOn again/s.test(text))).toBe(

@@ -55,6 +55,15 @@ describe('Current Details', () => {
     expect(text).not.toContain('approve');
   });
 
+  test('while it is paused the word is resume, and a pause is no answer to a gate', () => {
+    const [first, second, list] = paragraphs({ waitingFor: 'resume', allowed: ['addNote', 'resume'] });
+    expect(first).toBe('**web01 waits for you: resume it when the reason of the pause is gone**');
+    expect(second).toContain('`surefire resume web01`');
+    expect(list).toBe('- `resume`: Go on after a pause. `{"operator":"you"}`');
+    const gate = renderDetails(status({ waitingFor: 'verification', allowed: ['acceptTestCopy', 'addNote', 'pause'] }));
+    expect(gate).not.toContain('`pause`');
+  });
+
   test('show the outage while it lasts', () => {
     const downtime = { startedAt: '2026-11-24T04:00:00.000Z', budgetSeconds: 300 };
     expect(renderDetails(status({ downtime }))).toContain('Outage since 2026-11-24 04:00 UTC');

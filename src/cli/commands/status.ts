@@ -1,8 +1,9 @@
 import type { MigrationView } from '../../client.js';
-import { findingLine, formatBytes, type DiskState } from '../../shared/index.js';
+import { findingLine, formatBytes, formatDuration, type DiskState, type Downtime } from '../../shared/index.js';
 import type { Context } from '../context.js';
 import { findMigration } from '../find-migration.js';
 import { answerCommand, shellWord } from '../gates.js';
+import { pausedBy } from '../paused-by.js';
 import { progressLine } from '../progress-line.js';
 import { plainTable } from './inventory.js';
 
@@ -38,6 +39,8 @@ function describe(view: MigrationView, webUrl: string): string {
     `${view.vm}  ${view.migrationId}  ${running ? 'running' : view.outcome || view.execution.toLowerCase()}`,
     `Stage      ${stage}${status === undefined ? '' : `, ${status.guideStage}, ${status.percent} %, since ${status.since}`}`,
     ...(view.statusUnavailable === undefined ? [] : [`Unknown    ${view.statusUnavailable}`]),
+    ...(running && status?.paused ? [`Paused     ${pausedBy(status.paused)}`] : []),
+    ...(status?.downtime && status.downtime.endedAt === undefined ? [`Outage     ${outageLine(status.downtime)}`] : []),
     ...(running && status?.instruction ? [`To do      ${status.instruction}`] : []),
     ...(running && answer !== undefined ? [`Answer     ${answer}`] : []),
     ...view.steps.map((step) => `Now        ${stepLine(view.vm, step)}`),
@@ -54,10 +57,13 @@ function describe(view: MigrationView, webUrl: string): string {
 }
 
 function stepLine(vm: string, step: MigrationView['steps'][number]): string {
-  const state = `${step.paused ? ', paused' : ''}${step.attempt > 1 ? `, attempt ${step.attempt}` : ''}`;
+  const state = `${step.paused ? `, paused${step.pausedBy ? ` ${pausedBy(step.pausedBy)}` : ''}` : ''}${step.attempt > 1 ? `, attempt ${step.attempt}` : ''}`;
   const why = step.lastFailure === undefined ? '' : `, last failure: ${step.lastFailure.split('\n')[0]}`;
   return `${step.progress === undefined ? step.type : progressLine(vm, step.progress)}${state}${why}`;
 }
+
+const outageLine = ({ startedAt, budgetSeconds }: Downtime): string =>
+  `since ${startedAt}, budget ${formatDuration(budgetSeconds)}`;
 
 function diskLine(disk: DiskState): string {
   const passes = disk.passes.map((pass) => {

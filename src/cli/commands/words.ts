@@ -77,6 +77,22 @@ export async function note(
   });
 }
 
+/** Holds a migration: copies stop at a checkpoint, and nothing more begins. */
+export async function pause(context: Context, options: { reason: string }, vm: string): Promise<void> {
+  return tell(context, vm, 'pause', wordOf(context, options));
+}
+
+/** Ends a pause, and those of single steps that were made in the Web UI. */
+export async function resume(context: Context, options: { reason?: string }, vm: string): Promise<void> {
+  const { client, migrationId } = await open(context, vm);
+  const word = wordOf(context, options);
+  const { status, steps } = await client.status(migrationId);
+  const paused = steps.filter((step) => step.paused).map(({ activityId }) => activityId);
+  for (const activityId of paused) await client.unpauseStep(migrationId, activityId, word);
+  if (paused.length === 0 || status?.paused) return tell(context, migrationId, 'resume', word);
+  context.result({ migrationId, unpaused: paused }, `Resumed: ${paused.join(', ')} of ${migrationId}.`);
+}
+
 /** Ends a migration in order: everything it made is undone, the source is as it was found. */
 export async function cancel(context: Context, options: { reason?: string }, vm: string): Promise<void> {
   const { client, migrationId } = await open(context, vm);

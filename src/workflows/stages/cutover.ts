@@ -61,6 +61,7 @@ async function switchOver(run: Run): Promise<void> {
   if (migration.downtime) migration.set({ downtime: { ...migration.downtime, poweredOffAt: at } });
   migration.set({ sourcePower: { found: migration.plan.source.powerState, now: 'poweredOff' } });
 
+  await migration.pause.safePoint();
   await step.removeOwnSnapshots({ ...migration.source, names: SOURCE_SNAPSHOTS });
   delete migration.artifacts.cleanSnapshot;
   const snapshot = await step.createSourceSnapshot({
@@ -92,6 +93,7 @@ async function switchOver(run: Run): Promise<void> {
   migration.artifacts.targetSnapshots.push({ name: COMPLETE, ...taken });
   migration.note('The final delta is on the target.', undefined, { disks: sentNow(migration) });
 
+  await migration.pause.safePoint();
   // From here on the target may hold data of its own: it is stopped and kept, never destroyed (R24).
   migration.undo.drop('destroyTarget');
   migration.undo.push({ kind: 'retireTarget', reason: `${migration.id} was rolled back` });

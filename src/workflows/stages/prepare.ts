@@ -5,6 +5,7 @@ import { step, transferOn, watch } from '../activity-options.js';
 import { ATTRIBUTES } from '../attributes.js';
 import { wordAlone } from '../gates.js';
 import { BASELINE, CLEAN, SOURCE_SNAPSHOTS } from '../names.js';
+import { deadlineOf, removeBaselineSnapshot } from '../snapshot-clock.js';
 import { Ending } from '../run.js';
 import type { Run } from '../run.js';
 import type { Migration } from '../state.js';
@@ -104,6 +105,7 @@ export async function baselineSnapshot({ migration }: Run): Promise<void> {
 export async function toolsRemoval(run: Run): Promise<void> {
   const { migration } = run;
   if (!migration.plan.source.toolsInstalled) {
+    migration.baselineDeadlineMs = deadlineOf(migration);
     return migration.note('The tools gate was skipped: VMware Tools were never installed.');
   }
   while ((await waitForToolsRemoval(run)) === 'reverted');
@@ -128,9 +130,10 @@ async function waitForToolsRemoval({ migration, gates }: Run): Promise<'removed'
         confirmToolsRemoved: async ({ override, operator, reason }) => {
           const seen = await step.observeGuest(migration.source);
           const lacking = missingEvidence(migration, seen, gone);
+          if (lacking !== undefined && !override) throw lacking;
+          migration.baselineDeadlineMs = deadlineOf(migration);
           if (lacking === undefined)
             return migration.note('Evidence: Tools are gone, and the guest booted since.', undefined, seen);
-          if (!override) throw lacking;
           migration.note(`Overridden without evidence: ${lacking.message}`, { operator, reason }, seen);
         },
         revertToBaseline: wordAlone,
@@ -178,6 +181,7 @@ export async function cleanSnapshot({ migration }: Run): Promise<void> {
     alone: https && migration.artifacts.baselineSnapshot === undefined,
   });
   migration.artifacts.cleanSnapshot = taken.snapshotMoRef;
+  delete migration.cleanSnapshotDeadlineMs;
   migration.note(
     `Snapshot "${CLEAN}" was taken at ${taken.createTime}; later writes are not in the first copy.`,
     undefined,
@@ -186,9 +190,7 @@ export async function cleanSnapshot({ migration }: Run): Promise<void> {
     },
   );
   if (https && migration.artifacts.baselineSnapshot !== undefined) {
-    await step.removeOwnSnapshots({ ...migration.source, names: [BASELINE] });
-    delete migration.artifacts.baselineSnapshot;
-    migration.note(`"${BASELINE}" was removed: over https the oldest snapshot is what can be read.`);
+    await removeBaselineSnapshot(migration, 'because over https the oldest snapshot is what can be read');
   }
   const untracked = taken.disks.filter(({ changeId }) => changeId === undefined);
   if (untracked.length > 0) {

@@ -2,11 +2,12 @@ import { failure, failureTypeOf, formatBytes, formatDuration } from '../../share
 import type { TargetSnapshot } from '../../activities/types.js';
 import { step } from '../activity-options.js';
 import { wordAlone } from '../gates.js';
-import { AFTER_PARTIAL, BASELINE, CLEAN } from '../names.js';
+import { AFTER_PARTIAL } from '../names.js';
 import { advance, copyDisks, newPass, verifyDisks } from '../passes.js';
 import type { Pass } from '../passes.js';
 import { Ending } from '../run.js';
 import type { Run } from '../run.js';
+import { deadlineOf, removeBaselineSnapshot, removeCleanSnapshot } from '../snapshot-clock.js';
 import { later, now } from '../state.js';
 import type { Migration } from '../state.js';
 
@@ -31,14 +32,10 @@ export async function baseCopy({ migration }: Run): Promise<void> {
   advance(migration, snapshot);
   migration.pass = undefined;
   migration.passCount += 1;
-  migration.cleanSnapshotDeadlineMs = Date.now() + migration.input.policy.snapshotHours * 3_600_000;
+  migration.cleanSnapshotDeadlineMs = deadlineOf(migration);
   migration.note(`Pass ${pass.name} is complete and was read back.`, undefined, { disks: passSummary(migration) });
 
-  if (migration.artifacts.baselineSnapshot !== undefined) {
-    await step.removeOwnSnapshots({ ...migration.source, names: [BASELINE] });
-    delete migration.artifacts.baselineSnapshot;
-    migration.note(`"${BASELINE}" was removed: the first copy is verified (R5).`);
-  }
+  await removeBaselineSnapshot(migration, 'because the first copy is verified (R5)');
 }
 
 /** A read-back that fails throws the copy away: what is tried again is a full pass to new disks (R8). */
@@ -174,14 +171,6 @@ export async function removeTestCopy({ migration }: Run): Promise<void> {
     ? 'and the space is back'
     : 'but the SR is fuller than before: other VMs have grown, or it still coalesces';
   migration.note(`The test copy, its disks and its network are gone, ${space}.`, undefined, { at: now() });
-}
-
-/** The clean snapshot goes when the test is accepted, or when its time is over (R5). */
-export async function removeCleanSnapshot(migration: Migration, why: string): Promise<void> {
-  if (migration.artifacts.cleanSnapshot === undefined) return;
-  await step.removeOwnSnapshots({ ...migration.source, names: [CLEAN] });
-  delete migration.artifacts.cleanSnapshot;
-  migration.note(`"${CLEAN}" was removed ${why}; the next delta starts from its changeIds all the same.`);
 }
 
 /** Stage 9: nobody waits for the machine here; the machine waits for the word. */
