@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { failure } from '../shared/index.js';
 import type { BootEvidence } from '../shared/index.js';
 import { ownSnapshots } from './source.js';
-import { importingName, type VmObservation, type Xapi } from '../xapi/index.js';
+import { importingName, type OwnedObject, type VmObservation, type Xapi } from '../xapi/index.js';
 import type { Deps } from './deps.js';
 import { poll } from './polling.js';
 import type { Activities } from './types.js';
@@ -28,6 +28,14 @@ type TargetActivities = Pick<
 >;
 
 const POLL_MS = 1_000;
+/** How a person removes what was found on the pool. */
+const REMOVE: Record<OwnedObject['kind'], string> = {
+  VM: 'xe vm-uninstall',
+  snapshot: 'xe snapshot-uninstall',
+  VDI: 'xe vdi-destroy',
+  network: 'xe network-destroy',
+  task: 'xe task-cancel',
+};
 /** What an SR may keep for itself when a clone is gone. */
 const METADATA_BYTES = 64 * 2 ** 20;
 /** Coalescing is the SR's own business, in its own time, and other VMs grow meanwhile: that need not hold up anybody. */
@@ -139,12 +147,14 @@ export function targetActivities({ config, vsphere, xapi }: Deps): TargetActivit
       // Blocked first: between stop and block somebody could start it again.
       await client.blockStart(targetVmUuid, reason);
       await client.stopVm(targetVmUuid);
+      await client.unmarkFinished(targetVmUuid);
       await client.renameVm(targetVmUuid, `[Rolled back] ${name}`);
     },
 
     destroyTarget: ({ pool, migrationId }) => xapi(pool).destroyOwned(migrationId),
 
-    async finishTarget({ pool, targetVmUuid, name, instanceUuid }) {
+    async finishTarget({ pool, migrationId, targetVmUuid, name, instanceUuid }) {
+      await xapi(pool).destroyTasks(migrationId);
       await xapi(pool).markFinished(targetVmUuid, instanceUuid);
       await xapi(pool).renameVm(targetVmUuid, name);
     },
@@ -161,18 +171,22 @@ export function targetActivities({ config, vsphere, xapi }: Deps): TargetActivit
       const kept = new Set(keep);
       const keptDisks = await disksOfKept(xapi(pool), keep);
       return [
-        ...snapshots.map(({ name, moRef }) => `source snapshot "${name}" (${moRef})`),
+        ...snapshots.map(
+          ({ name, moRef }) =>
+            `source: snapshot "${name}" (${moRef}) of ${vmMoRef}; delete it in the vSphere client, under Manage Snapshots`,
+        ),
         ...owned
           .filter(({ uuid }) => !kept.has(uuid) && !keptDisks.has(uuid))
-          .map(({ kind, name, uuid }) => `${kind} "${name}" (${uuid})`),
+          .map(({ kind, name, uuid }) => `target: ${kind} "${name}" (${uuid}); \`${REMOVE[kind]} uuid=${uuid}\``),
       ];
     },
   };
 }
 
-/** Both sides never run at once: the source starts only while the target is observed halted and blocked (R11). */
+/** Both sides never run at once: the source starts only while the target is observed halted and blocked, or gone (R11). */
 async function requireTargetAsleep(client: Xapi, targetVmUuid: string): Promise<void> {
-  const { powerState } = await client.observeVm(targetVmUuid);
+  const powerState = await client.powerStateOf(targetVmUuid);
+  if (powerState === undefined) return;
   if (powerState === 'Halted' && (await client.isBlocked(targetVmUuid))) return;
   throw failure('TargetBusy', {
     what: `The source is not powered on: the target ${targetVmUuid} is ${powerState}${powerState === 'Halted' ? ' and may be started' : ''}.`,

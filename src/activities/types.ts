@@ -153,7 +153,7 @@ export interface Activities {
   requestGuestShutdown(input: SourceRef): Promise<{ asked: boolean; why?: string }>;
   runShutdownHook(input: SourceRef & { vm: string }): Promise<{ ran: boolean; why?: string }>;
   powerOffSource(input: SourceRef): Promise<void>;
-  /** @throws NeedsAttention when the target runs or may start: both sides never run at once (R11). */
+  /** @throws TargetBusy while the target runs or may start: both sides never run at once (R11). */
   restoreSourcePower(input: SourceRef & { pool: string; powerState: string; targetVmUuid?: string }): Promise<void>;
   /** Ends when the source is seen powered off, or after the time. */
   waitForPowerOff(input: SourceRef & { timeoutSeconds: number }): Promise<{ off: boolean; at: string }>;
@@ -164,7 +164,8 @@ export interface Activities {
       disks: { deviceKey: number; label: string; capacityBytes: number; sinceChangeId?: string }[];
     },
   ): Promise<{ deviceKey: number; bytes?: number; extents?: number; reset?: string }[]>;
-  markSource(input: SourceRef & { mark: string }): Promise<void>;
+  /** @param mark What a finished migration leaves on the source; null takes it away. */
+  markSource(input: SourceRef & { mark: string | null }): Promise<void>;
 
   createTarget(input: CreateTargetInput): Promise<{
     targetVmUuid: string;
@@ -202,11 +203,11 @@ export interface Activities {
   startTarget(
     input: TargetRef & { targetVmUuid: string; name: string; source: SourceRef; stableSeconds: number },
   ): Promise<BootEvidence>;
-  /** Stops and blocks what ran; it keeps its data (R24). */
+  /** Stops and blocks what ran, and takes the mark of a finished migration from it; it keeps its data (R24). */
   retireTarget(input: TargetRef & { targetVmUuid: string; name: string; reason: string }): Promise<void>;
   destroyTarget(input: TargetRef): Promise<void>;
   finishTarget(input: TargetRef & { targetVmUuid: string; name: string; instanceUuid: string }): Promise<void>;
-  /** Every object of ours that is still there on either side, except what is meant to stay. */
+  /** Every object of ours that is still there on either side and is not meant to stay: side, object, how to remove it. */
   listLeftovers(input: SourceRef & TargetRef & { keep: string[] }): Promise<string[]>;
 }
 

@@ -28,17 +28,21 @@ export async function migrateVm(input: MigrationInput): Promise<MigrationReport>
   gates.register();
   const run: Run = { migration, gates };
   try {
-    const leftovers = await procedure(run);
-    migration.set({ outcome: 'migrated', percent: 100, allowed: [], instruction: undefined });
-    await condition(allHandlersFinished);
-    return migration.report('migrated', leftovers);
+    await procedure(run);
   } catch (error) {
     return await end(run, asEnding(error, input.vm));
   }
+  // Both sides are marked: a cancellation that comes now comes too late.
+  return CancellationScope.nonCancellable(async () => {
+    const leftovers = await lookForLeftovers(migration);
+    migration.set({ outcome: 'migrated', percent: 100, allowed: [], instruction: undefined });
+    await condition(allHandlersFinished);
+    return migration.report('migrated', leftovers);
+  });
 }
 
 /** The stages of `design`, in order, and the two ways back. */
-async function procedure(run: Run): Promise<string[]> {
+async function procedure(run: Run): Promise<void> {
   await perform(run, 'preflight', preflight);
   await perform(run, 'clear-snapshots', clearSnapshots);
   await perform(run, 'baseline-snapshot', baselineSnapshot);
@@ -62,7 +66,7 @@ async function procedure(run: Run): Promise<string[]> {
     }
   }
   await perform(run, 'acceptance', acceptance);
-  return perform(run, 'finish', finish);
+  await perform(run, 'finish', finish);
 }
 
 function asEnding(error: unknown, vm: string): Ending {
@@ -83,9 +87,10 @@ async function end({ migration, gates }: Run, ending: Ending): Promise<never> {
     const outcome = failed.length > 0 ? 'attention' : ending.outcome;
     migration.set({ outcome, allowed: [], instruction: undefined });
     await condition(allHandlersFinished);
-    const report = migration.report(outcome, [...failed, ...found], ending.message);
+    const leftovers = [...failed, ...found];
+    const report = migration.report(outcome, leftovers, ending.message);
     throw ApplicationFailure.nonRetryable(
-      ending.message,
+      [ending.message, ...leftovers.map((leftover) => `Left for you: ${leftover}`)].join('\n'),
       failed.length > 0 ? 'NeedsAttention' : ending.failureType,
       report,
     );
@@ -97,6 +102,7 @@ async function lookForLeftovers(migration: Migration): Promise<string[]> {
   try {
     return await undoing.listLeftovers({ ...migration.source, ...migration.target, keep });
   } catch (error) {
-    return [`Could not look for leftovers: ${failureMessageOf(error)}`];
+    const why = failureMessageOf(error).replaceAll('\n', ' ');
+    return [`both sides: could not look for what is left. ${why} Look for the mark ${migration.id} by hand.`];
   }
 }

@@ -10,15 +10,46 @@ export type UndoEntry =
   | { kind: 'destroyTarget' }
   | { kind: 'destroyTestCopy'; srUuid: string }
   | { kind: 'restoreSourcePower'; powerState: string }
-  | { kind: 'retireTarget'; reason: string };
+  | { kind: 'retireTarget'; reason: string }
+  | { kind: 'unmarkSource' };
 
-const SUMMARY: Record<UndoEntry['kind'], string> = {
-  restoreChangeTracking: 'set change tracking as it was found',
-  removeSourceSnapshots: 'remove our snapshots from the source',
-  destroyTarget: 'destroy the target VM and its disks',
-  destroyTestCopy: 'destroy the test copy, its disks and its network',
-  restoreSourcePower: 'bring the source back to the power state it was found in',
-  retireTarget: 'stop and block the target, keep its data',
+/** What each does, in words that go on after "could not", and how a person does it. */
+const MEANING: Record<UndoEntry['kind'], { side: 'source' | 'target'; summary: string; byHand: string }> = {
+  restoreChangeTracking: {
+    side: 'source',
+    summary: 'set change tracking as it was found',
+    byHand: 'set `ctkEnabled` in the advanced configuration of the VM; `surefire report` says how it was found',
+  },
+  removeSourceSnapshots: {
+    side: 'source',
+    summary: 'remove our snapshots from the source',
+    byHand: 'delete those listed here in the vSphere client, under Manage Snapshots',
+  },
+  destroyTarget: {
+    side: 'target',
+    summary: 'destroy the target VM and its disks',
+    byHand: 'remove what is listed here in Xen Orchestra or with `xe`',
+  },
+  destroyTestCopy: {
+    side: 'target',
+    summary: 'destroy the test copy, its disks and its network',
+    byHand: 'remove what is listed here in Xen Orchestra or with `xe`',
+  },
+  restoreSourcePower: {
+    side: 'source',
+    summary: 'bring the source back to the power state it was found in',
+    byHand: 'see that the target is off and blocked, then power the source on in the vSphere client',
+  },
+  retireTarget: {
+    side: 'target',
+    summary: 'stop and block the target, keep its data',
+    byHand: 'shut the target down before the source runs again; both must never run at once',
+  },
+  unmarkSource: {
+    side: 'source',
+    summary: 'take our mark of a finished migration from the source',
+    byHand: 'remove `surefire.migration` from the advanced configuration of the VM',
+  },
 };
 
 /** What is undone when a migration does not end in "migrated". Registered before each act, run newest first. */
@@ -40,8 +71,13 @@ export class UndoStack {
     this.#entries = this.#entries.filter((entry) => entry.kind !== kind);
   }
 
+  /** The migration has succeeded: there is no way back any more. */
+  disarm(): void {
+    this.#entries = [];
+  }
+
   list(): { kind: string; summary: string }[] {
-    return this.#entries.toReversed().map(({ kind }) => ({ kind, summary: SUMMARY[kind] }));
+    return this.#entries.toReversed().map(({ kind }) => ({ kind, summary: MEANING[kind].summary }));
   }
 
   /**
@@ -53,12 +89,15 @@ export class UndoStack {
     const failed: string[] = [];
     await CancellationScope.nonCancellable(async () => {
       for (const entry of this.#entries.toReversed()) {
+        const { side, summary, byHand } = MEANING[entry.kind];
         try {
           await this.#run(entry);
-          this.#migration.note(`Undone: ${SUMMARY[entry.kind]}.`);
+          this.#migration.note(`Undone: ${summary}.`);
         } catch (error) {
           log.error('undo failed', { kind: entry.kind, error });
-          failed.push(`Could not ${SUMMARY[entry.kind]}: ${failureMessageOf(error)}`);
+          const text = `${side}: could not ${summary}. ${failureMessageOf(error).replaceAll('\n', ' ')} By hand: ${byHand}.`;
+          this.#migration.note(text);
+          failed.push(text);
         }
         this.drop(entry.kind);
       }
@@ -67,7 +106,7 @@ export class UndoStack {
   }
 
   async #run(entry: UndoEntry): Promise<void> {
-    const { source, target, artifacts, input } = this.#migration;
+    const { source, target, artifacts } = this.#migration;
     switch (entry.kind) {
       case 'restoreChangeTracking':
         return undoing.setChangeTracking({ ...source, enabled: entry.enabled });
@@ -85,13 +124,24 @@ export class UndoStack {
           targetVmUuid: artifacts.targetVmUuid,
         });
       case 'retireTarget':
-        if (artifacts.targetVmUuid === undefined) return;
-        return undoing.retireTarget({
-          ...target,
-          targetVmUuid: artifacts.targetVmUuid,
-          name: input.vm,
-          reason: entry.reason,
-        });
+        return this.#retire(entry.reason);
+      case 'unmarkSource':
+        return undoing.markSource({ ...source, mark: null });
     }
+  }
+
+  /** Where the start was prepared but never came, there is no data to keep: nothing of ours stays (R24). */
+  async #retire(reason: string): Promise<void> {
+    const { target, artifacts, input } = this.#migration;
+    const { targetVmUuid } = artifacts;
+    if (targetVmUuid === undefined) return;
+    const named = { ...target, targetVmUuid, name: input.vm, reason };
+    const { hasRun } = await undoing.withdrawTarget(named);
+    this.#migration.targetHasRun = hasRun;
+    if (!hasRun) return undoing.destroyTarget(target);
+    await undoing.retireTarget(named);
+    this.#migration.note(
+      `Kept on the target: VM "[Rolled back] ${input.vm}" (${targetVmUuid}), blocked from starting, with what was written to it since the cutover. Delete it when nobody needs that.`,
+    );
   }
 }

@@ -4,6 +4,7 @@ import type { Connection } from './connection.js';
 import { xapiCode } from './failures.js';
 import { allRecords, belongsTo, isOriginal, isTestCopy, KEYS, recordOf, refOf, unlessGone } from './marks.js';
 import type { OwnedObject, XapiRecord } from './types.js';
+import { destroyTask } from './transfers.js';
 import { awaitNoAttachment, controlDomainVbds } from './writers.js';
 
 /** The control domain's attachment can outlive its task for a while (xapi import, [U] xen-api 4339). */
@@ -94,7 +95,9 @@ export async function listOwned(xapi: Connection, migrationId: string): Promise<
   for (const kind of ['VDI', 'network', 'task'] as const) {
     for (const [, record] of await allRecords(xapi, kind)) {
       // Base copies below a chain are the storage driver's own; it coalesces them.
-      if (record['managed'] === false || !belongsTo(record, migrationId)) continue;
+      // A task says whose it is before it is marked: the answer of its making may have been lost.
+      const isOurs = belongsTo(record, migrationId) || (kind === 'task' && record['name_description'] === migrationId);
+      if (record['managed'] === false || !isOurs) continue;
       if (kind === 'task' && record['status'] !== 'pending') continue;
       owned.push({ kind, uuid: record.uuid, name: String(record['name_label']) });
     }
@@ -103,7 +106,7 @@ export async function listOwned(xapi: Connection, migrationId: string): Promise<
 }
 
 /**
- * Destroys everything the migration made on the pool: its VM with all snapshots, the test copy, disks and network. A
+ * Destroys everything the migration made on the pool: its VM with all snapshots, the test copy, disks, network, tasks. A
  * clone that somebody else made of them carries the same marks and stays, with its disks; `listOwned` still names it.
  */
 export async function destroyOwned(xapi: Connection, migrationId: string): Promise<void> {
@@ -118,6 +121,14 @@ export async function destroyOwned(xapi: Connection, migrationId: string): Promi
   for (const { kind, uuid } of await listOwned(xapi, migrationId)) {
     if (kind === 'VDI' && !(await hasVm(xapi, uuid))) await destroyVdi(xapi, uuid);
     else if (kind === 'network') await destroyNetwork(xapi, uuid);
+  }
+  await destroyTasks(xapi, migrationId);
+}
+
+/** Ends the tasks of the migration that still wait, for instance for the PUT of a worker that died. */
+export async function destroyTasks(xapi: Connection, migrationId: string): Promise<void> {
+  for (const { kind, uuid } of await listOwned(xapi, migrationId)) {
+    if (kind === 'task') await unlessGone(async () => destroyTask(xapi, await refOf(xapi, 'task', uuid)), undefined);
   }
 }
 

@@ -2,7 +2,7 @@ import { request } from 'node:https';
 import { failure } from '../shared/errors.js';
 import { pinnedTlsOptions } from '../shared/pinned-tls.js';
 import type { Connection } from './connection.js';
-import { NULL_REF, recordOf } from './marks.js';
+import { NULL_REF, recordOf, unlessGone } from './marks.js';
 import { hardShutdown } from './removal.js';
 import { hostOf } from './transfers.js';
 import type { VmObservation, XapiRecord } from './types.js';
@@ -17,6 +17,11 @@ export async function startVm(xapi: Connection, vmUuid: string): Promise<void> {
 export async function stopVm(xapi: Connection, vmUuid: string): Promise<void> {
   const [ref, vm] = await recordOf(xapi, 'VM', vmUuid);
   if (vm['power_state'] !== 'Halted') await hardShutdown(xapi, ref);
+}
+
+/** XAPI's word for the power state; undefined when there is no such VM any more. */
+export async function powerStateOf(xapi: Connection, vmUuid: string): Promise<string | undefined> {
+  return unlessGone(async () => String((await recordOf(xapi, 'VM', vmUuid))[1]['power_state']), undefined);
 }
 
 /** What the pool knows of a running VM. Guest metrics exist only where an agent reports (R23). */

@@ -205,3 +205,8 @@ export async function renameVm(xapi: Connection, vmUuid: string, name: string): 
 export async function markFinished(xapi: Connection, vmUuid: string, sourceInstanceUuid: string): Promise<void> {
   await setKey(xapi, 'VM', await refOf(xapi, 'VM', vmUuid), KEYS.finished, sourceInstanceUuid);
 }
+
+/** A migration that was rolled back has not ended well: the mark goes, so that another one may begin. */
+export async function unmarkFinished(xapi: Connection, vmUuid: string): Promise<void> {
+  await xapi.call('VM.remove_from_other_config', await refOf(xapi, 'VM', vmUuid), KEYS.finished);
+}

@@ -5,8 +5,8 @@ import { targetFindings } from './findings.js';
 import { setVdiMetrics } from './metrics.js';
 import { nbdServers } from './nbd.js';
 import { about, findNetwork, findSr, srFacts } from './pool.js';
-import { destroyOwned, destroyVm, diskUuidsOf, listOwned } from './removal.js';
-import { consolePicture, observeVm, startVm, stopVm } from './running.js';
+import { destroyOwned, destroyTasks, destroyVm, diskUuidsOf, listOwned } from './removal.js';
+import { consolePicture, observeVm, powerStateOf, startVm, stopVm } from './running.js';
 import { snapshotTarget } from './snapshots.js';
 import {
   blockStart,
@@ -17,6 +17,7 @@ import {
   renameVm,
   replaceDisk,
   unblockStart,
+  unmarkFinished,
 } from './target-vm.js';
 import { createTestCopy, destroyTestCopy, requireIsolated } from './test-copy.js';
 import { createTask, destroyTask, setTaskProgress, taskOutcome, vdiAccess } from './transfers.js';
@@ -38,6 +39,7 @@ const STEPS = {
   isBlocked,
   renameVm,
   markFinished,
+  unmarkFinished,
   loadCheckpoint,
   saveCheckpoint,
   acquireWriter,
@@ -59,9 +61,11 @@ const STEPS = {
   startVm,
   stopVm,
   observeVm,
+  powerStateOf,
   consolePicture,
   destroyVm,
   destroyOwned,
+  destroyTasks,
   listOwned,
   diskUuidsOf,
 };

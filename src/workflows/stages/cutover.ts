@@ -161,15 +161,9 @@ async function mayHoldData(migration: Migration): Promise<boolean> {
 
 /** Before the target has started: the source as found, the base kept (R29). Tried until it is done: the VM is down. */
 async function putBack(migration: Migration, why: string): Promise<void> {
+  const { powerState } = migration.plan.source;
   await CancellationScope.nonCancellable(async () => {
-    await undoing.removeOwnSnapshots({ ...migration.source, names: [FINAL] });
-    delete migration.artifacts.finalSnapshot;
-    if (migration.finalTargetSnapshot) {
-      await undoing.destroyTargetSnapshot({ ...migration.target, snapshotUuid: migration.finalTargetSnapshot.uuid });
-      migration.artifacts.targetSnapshots = migration.artifacts.targetSnapshots.filter(({ name }) => name !== COMPLETE);
-      delete migration.finalTargetSnapshot;
-    }
-    const { powerState } = migration.plan.source;
+    // First of all, for this is the outage; what else is left does not hold it up.
     await undoing.restoreSourcePower({
       ...migration.source,
       pool: migration.target.pool,
@@ -180,7 +174,22 @@ async function putBack(migration: Migration, why: string): Promise<void> {
     endDowntime(migration);
     migration.set({ sourcePower: { found: powerState, now: powerState } });
     migration.note(`${why.replace(/\.$/, '')}. The source is ${powerState} again, the base is kept.`);
+    await clearAway(migration).catch((error: unknown) =>
+      // The next cutover begins with it, and the undo has it as well.
+      migration.note(`What the cutover had made is not all gone yet: ${failureMessageOf(error)}`),
+    );
   });
+}
+
+/** The final snapshots of both sides, of a cutover that came to nothing. */
+async function clearAway(migration: Migration): Promise<void> {
+  if (migration.finalTargetSnapshot) {
+    await undoing.destroyTargetSnapshot({ ...migration.target, snapshotUuid: migration.finalTargetSnapshot.uuid });
+    migration.artifacts.targetSnapshots = migration.artifacts.targetSnapshots.filter(({ name }) => name !== COMPLETE);
+    delete migration.finalTargetSnapshot;
+  }
+  await undoing.removeOwnSnapshots({ ...migration.source, names: [FINAL] });
+  delete migration.artifacts.finalSnapshot;
 }
 
 function endDowntime(migration: Migration): void {

@@ -67,11 +67,12 @@ export async function acceptance({ migration, gates }: Run): Promise<void> {
   }
 }
 
-/** Stage 12: the source is marked, what we left is removed, and the undo stack is disarmed. Returns what is left over. */
-export async function finish({ migration }: Run): Promise<string[]> {
+/** Stage 12: what we left on the source is removed, both sides are marked, and the undo stack is disarmed. */
+export async function finish({ migration }: Run): Promise<void> {
   await step.removeOwnSnapshots({ ...migration.source, names: SOURCE_SNAPSHOTS });
   delete migration.artifacts.finalSnapshot;
   await step.setChangeTracking({ ...migration.source, enabled: migration.plan.source.changeTrackingEnabled });
+  migration.undo.push({ kind: 'unmarkSource' });
   await step.markSource({
     ...migration.source,
     mark: `migrated to ${migration.target.pool} VM ${migration.targetVmUuid} by ${migration.id}`,
@@ -82,8 +83,7 @@ export async function finish({ migration }: Run): Promise<string[]> {
     name: migration.input.vm,
     instanceUuid: migration.plan.source.instanceUuid,
   });
-  for (const { kind } of migration.undo.list()) migration.undo.drop(kind as never);
-  return step.listLeftovers({ ...migration.source, ...migration.target, keep: kept(migration) });
+  migration.undo.disarm();
 }
 
 /** What stays on purpose: the migrated VM and its rollback points (R22). */

@@ -144,11 +144,15 @@ async function waitForToolsRemoval({ migration, gates }: Run): Promise<'removed'
     watching.cancel();
     await watched;
   }
+  const { powerState } = migration.plan.source;
+  // A reverted VM is off until it is powered on again (R7), and that may be what fails.
+  migration.undo.push({ kind: 'restoreSourcePower', powerState });
   await step.revertSource({
     ...migration.source,
     snapshotMoRef: migration.artifacts.baselineSnapshot ?? '',
-    powerOn: migration.plan.source.powerState === 'poweredOn',
+    powerOn: powerState === 'poweredOn',
   });
+  migration.undo.drop('restoreSourcePower');
   migration.note(`The source was reverted to "${BASELINE}": everything written since is lost, and Tools are back.`);
   return 'reverted';
 }
