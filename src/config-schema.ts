@@ -21,6 +21,8 @@ const fingerprint = z
     'must be a SHA-256 fingerprint, 32 bytes in hex (`surefire check` prints it)',
   );
 
+const hostAndPort = z.string().regex(/^[^\s:]+:\d+$/, 'must be host:port');
+
 const url = z.string().regex(/^https:\/\/[^\s/]+/i, 'must be an https:// address');
 
 /** Where a server is, who we are there, where the password is found and which certificate is trusted. */
@@ -51,7 +53,8 @@ const vcenter = z
     /** Port of the ESXi hosts that VDDK reads through; another one only behind a translating firewall. */
     nfcPort: z.number().int().min(1).max(65_535).default(902),
   })
-  .refine(onePassword, ONE_PASSWORD).refine(onePin, ONE_PIN);
+  .refine(onePassword, ONE_PASSWORD)
+  .refine(onePin, ONE_PIN);
 
 const pool = z
   .strictObject({
@@ -127,10 +130,7 @@ function isTimeZone(name: string): boolean {
 export const configSchema = z.strictObject({
   temporal: z
     .strictObject({
-      address: z
-        .string()
-        .regex(/^[^\s:]+:\d+$/, 'must be host:port')
-        .default('127.0.0.1:7233'),
+      address: hostAndPort.default('127.0.0.1:7233'),
       namespace: z.string().min(1).default('surefire'),
       webUrl: z
         .string()
@@ -157,6 +157,8 @@ export const configSchema = z.strictObject({
   vcenters: z.record(z.string(), vcenter),
   pools: z.record(z.string(), pool),
   transfer: transfer.prefault({}),
+  /** Where Prometheus fetches a worker's figures, `host:port`; none unless given. The workers of one host need two ports. */
+  metrics: z.strictObject({ orchestrator: hostAndPort.optional(), transfer: hostAndPort.optional() }).prefault({}),
   hooks: z
     .strictObject({
       /** Asks the guest to shut down (R10); run with SUREFIRE_VM and SUREFIRE_MOREF in its environment. */

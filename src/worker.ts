@@ -76,6 +76,8 @@ async function main(): Promise<void> {
     process.stderr.write(`${redactError(error).stack}\n`);
     process.exit(1);
   });
+  const config = loadConfig(path);
+  const metrics = config.metrics[role];
   Runtime.install({
     // How soon others see that this worker is there, and that it is gone (`workersOf` in client-workers.ts).
     workerHeartbeatInterval: '10 seconds',
@@ -86,10 +88,11 @@ async function main(): Promise<void> {
         message,
       );
     }),
-    telemetryOptions: { logging: { forward: {}, filter: makeTelemetryFilterString({ core: 'WARN', other: 'ERROR' }) } },
+    telemetryOptions: {
+      logging: { forward: {}, filter: makeTelemetryFilterString({ core: 'WARN', other: 'ERROR' }) },
+      ...(metrics !== undefined && { metrics: { prometheus: { bindAddress: metrics, countersTotalSuffix: true } } }),
+    },
   });
-
-  const config = loadConfig(path);
   if (role === 'transfer') {
     const swept = await sweepLeftovers(config.transfer.runDir);
     if (swept.length > 0) log.warn({ swept }, 'nbdkit processes of an earlier worker were ended');

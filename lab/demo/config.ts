@@ -15,6 +15,8 @@ export interface ConfigChoices {
   /** Seconds a started VM must run; short, because the lab's guests boot in seconds. */
   bootStableSeconds?: number;
   segmentBytes?: number;
+  /** Where the transfer worker shows its figures, `host:port`. */
+  metrics?: string;
   /** Ports for `surefire up`; without them its usual ones. */
   ports?: { temporal: number; webUi: number };
 }
@@ -36,7 +38,7 @@ export async function writeConfig(folder: string, lab: LabDescription, choices: 
     await chmod(file, 0o600);
     return file;
   };
-  const { bootStableSeconds = 8, segmentBytes, shutdownHook, nbdkit, temporal, ports } = choices;
+  const { bootStableSeconds = 8, segmentBytes, shutdownHook, nbdkit, temporal, ports, metrics } = choices;
   const config = {
     temporal: {
       ...(temporal !== undefined && { command: temporal }),
@@ -67,6 +69,7 @@ export async function writeConfig(folder: string, lab: LabDescription, choices: 
       ...(segmentBytes !== undefined && { segmentBytes }),
       runDir: join(folder, 'run'),
     },
+    ...(metrics !== undefined && { metrics: { transfer: metrics } }),
     ...(shutdownHook && { hooks: { shutdown: { command: shutdownHook } } }),
     policy: { bootStableSeconds, shutdownTimeoutSeconds: 60 },
     state: { dir: join(folder, 'surefire') },

@@ -1,6 +1,7 @@
 import { activityInfo, heartbeat } from '@temporalio/activity';
 import { failure, formatBytes, formatDuration, formatRate } from '../shared/index.js';
-import type { TransferProgress } from '../shared/index.js';
+import type { Bottleneck, TransferProgress } from '../shared/index.js';
+import type { TransferCounters } from '../transfer/index.js';
 
 /** Attempts in a row that must have moved nothing, for as long as the input says, before a person is asked. */
 const STALLED_LIMIT = 5;
@@ -47,22 +48,22 @@ export class ProgressReporter {
   /** @param limit Bytes per second that the configuration allows now; `Infinity` is no limit. */
   beat(
     phase: TransferProgress['phase'],
-    doneBytes: number,
-    totalBytes: number,
-    bytesPerSecond: number,
+    { bytesDone: doneBytes, bytesTotal: totalBytes, bytesPerSecond }: TransferCounters,
     limit = Number.POSITIVE_INFINITY,
+    bottleneck?: Bottleneck,
   ): void {
     const percent = totalBytes === 0 ? 100 : Math.floor((100 * doneBytes) / totalBytes);
     const left = bytesPerSecond > 0 ? `, ${formatDuration((totalBytes - doneBytes) / bytesPerSecond)} left` : '';
     const moved = phase !== 'open' && doneBytes > this.#startBytes;
     this.#last = {
-      text: `${percent} % · ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)} · ${formatRate(Math.round(bytesPerSecond))}${left}${limitText(limit)}`,
+      text: `${percent} % · ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)} · ${formatRate(Math.round(bytesPerSecond))}${left}${limitText(limit)}${bottleneck ? ` · slowest: ${bottleneck}` : ''}`,
       phase,
       disk: this.#disk,
       doneBytes,
       totalBytes,
       bytesPerSecond: Math.round(bytesPerSecond),
       attempt: activityInfo().attempt,
+      ...(bottleneck && { bottleneck }),
       ...(Number.isFinite(limit) && { limitBytesPerSecond: limit }),
       ...(moved ? { stalled: 0 } : { stalled: this.#stalledBefore + 1, stalledSince: this.#stalledSince }),
     };

@@ -3,14 +3,16 @@ import type { Info } from '@temporalio/activity';
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { DiskOpener } from '../nbd/index.js';
 import type { NbdClient } from '../nbd/index.js';
-import { failure } from '../shared/index.js';
+import { bottleneckOf, failure } from '../shared/index.js';
 import { copyPass, throttled, verifyBase, verifyDelta } from '../transfer/index.js';
+import type { TransferCounters } from '../transfer/index.js';
 import { Bandwidth } from './bandwidth.js';
 import { explain } from './beating.js';
 import type { Deps } from './deps.js';
 import { planPass } from './plan.js';
 import { ProgressReporter } from './progress.js';
 import { checkpointsOn, readBackOf, sinkFor } from './target-disk.js';
+import { TransferMetrics } from './transfer-metrics.js';
 import { openTransport, probeTransports } from './transports.js';
 import type { CopyDiskInput, TransferActivities } from './types.js';
 
@@ -34,6 +36,8 @@ export function transferActivities(deps: Deps): TransferActivities {
         const writerId = writerOf(activityInfo());
         const throttle = bandwidth.forDisk();
         await xapi.acquireWriter(disk.vdiUuid, writerId);
+        const metrics = new TransferMetrics({ vcenter: input.source.vcenter, pool: target.pool });
+        const busy = busyShare();
         const result = await copyPass({
           plan,
           pass: input.pass,
@@ -52,18 +56,23 @@ export function transferActivities(deps: Deps): TransferActivities {
           segmentSeconds: deps.config.transfer.segmentSeconds,
           // A delta is asked from the last complete changeId, so it covers whatever a broken one announced (R8).
           coversUnfinished: input.kind === 'delta',
-          onProgress: (p) => progress.beat('copy', p.bytesDone, p.bytesTotal, p.bytesPerSecond, throttle.limit),
+          onProgress: (counters) => {
+            metrics.tell(counters);
+            progress.beat('copy', counters, throttle.limit, bottleneckOf(counters.spent, busy()));
+          },
         });
         await xapi.releaseWriter(disk.vdiUuid, writerId);
+        const bottleneck = bottleneckOf(result.spent, busy());
         await xapi.setVdiMetrics({
           vdiUuid: disk.vdiUuid,
           pass: input.pass,
           kind: input.kind,
           bytes: result.bytesSent,
           seconds: result.seconds,
+          ...(bottleneck && { bottleneck }),
         });
         const { chunks: _chunks, resumedFrom: _resumedFrom, ...figures } = result;
-        return { ...figures, deltaMethod, ...provenance(opener) };
+        return { ...figures, ...(bottleneck && { bottleneck }), deltaMethod, ...provenance(opener) };
       });
     },
 
@@ -89,8 +98,7 @@ export function transferActivities(deps: Deps): TransferActivities {
           readBack: throttled(readBack, throttle, cancellationSignal()),
           openReader: connect,
           signal: cancellationSignal(),
-          onProgress: (p: { bytesDone: number; bytesTotal: number; bytesPerSecond: number }) =>
-            progress.beat('verify', p.bytesDone, p.bytesTotal, p.bytesPerSecond, throttle.limit),
+          onProgress: (counters: TransferCounters) => progress.beat('verify', counters, throttle.limit),
         };
         if (input.kind === 'base') return verifyBase(options);
         if (previousSnapshotVdiUuid === undefined) throw new Error('a delta is compared with the snapshot before it');
@@ -109,6 +117,12 @@ function writerOf({ workflowExecution, activityId, attempt, currentAttemptSchedu
   return `${workflowExecution?.runId}/${activityId}/${attempt}@${at}`;
 }
 
+/** Share of the time since now in which this thread was busy; its transfers share it. */
+function busyShare(): () => number {
+  const since = performance.eventLoopUtilization();
+  return () => performance.eventLoopUtilization(since).utilization;
+}
+
 /** How a disk was read, for the record (S1); a pass that had nothing left to read may never have opened it. */
 function provenance({ source }: DiskOpener): { nbdkit: string; versions: string } {
   return {
@@ -123,7 +137,7 @@ type Work<T> = (disk: DiskOpener, connect: () => Promise<NbdClient>, progress: P
 async function withSource<T>(deps: Deps, input: CopyDiskInput, work: Work<T>): Promise<T> {
   const progress = new ProgressReporter(input.disk.label, input.patienceSeconds);
   const signal = cancellationSignal();
-  progress.beat('open', 0, input.disk.capacityBytes, 0);
+  progress.beat('open', { bytesDone: 0, bytesTotal: input.disk.capacityBytes, bytesPerSecond: 0 });
   const beat = setInterval(() => progress.repeat(), BEAT_MS);
   const context = Context.current();
   const hear = () =>

@@ -4,4 +4,5 @@ export * from './findings.js';
 export * from './format.js';
 export type * from './migration.js';
 export * from './stages.js';
+export * from './time-spent.js';
 export * from './types.js';

@@ -1,5 +1,6 @@
 import type { Finding } from './findings.js';
 import type { Outcome, Stage, WaitingFor } from './stages.js';
+import type { Bottleneck, TimeSpent } from './time-spent.js';
 
 export type Transport = 'vddk' | 'https';
 export type Firmware = 'bios' | 'uefi';
@@ -110,6 +111,9 @@ export interface PassFigures {
   bytesSent: number;
   seconds: number;
   segments: number;
+  /** What was waited for, in seconds, and which leg that makes the slowest. */
+  spent: TimeSpent;
+  bottleneck?: Bottleneck;
   planDigest: string;
   chainDigest: string;
   /** The nbdkit command line that read it, secrets removed (S1), and the versions of plugin and library. */
@@ -232,6 +236,8 @@ export interface TransferProgress {
   totalBytes: number;
   bytesPerSecond: number;
   attempt: number;
+  /** The slowest leg of this pass so far. */
+  bottleneck?: Bottleneck;
   /** What the configuration allows now; absent without a limit, 0 while the transfer waits for other hours. */
   limitBytesPerSecond?: number;
 }

@@ -1,4 +1,5 @@
 import { failure } from '../shared/errors.js';
+import { NO_TIME } from '../shared/time-spent.js';
 import { EMPTY_CHAIN } from './digest-chain.js';
 import type { Checkpoint, CopyPassOptions } from './types.js';
 
@@ -42,5 +43,6 @@ export async function resumePoint(options: CopyPassOptions): Promise<Checkpoint>
     bytesSent: 0,
     seconds: 0,
     segments: 0,
+    spent: { ...NO_TIME },
   };
 }

@@ -1,4 +1,5 @@
 import { failure } from '../shared/errors.js';
+import { addTimes, NO_TIME, type TimeSpent } from '../shared/time-spent.js';
 import { resumePoint } from './checkpoint.js';
 import { DigestChain } from './digest-chain.js';
 import { nextSegment, type Segment } from './plan.js';
@@ -26,7 +27,7 @@ export async function copyPass(options: CopyPassOptions): Promise<CopyPassResult
   let checkpoint = await resumePoint(options);
   const resumedFrom = checkpoint.done > 0 || checkpoint.attempt !== undefined ? checkpoint.done : undefined;
   const reader = new ReconnectingReader(() => openLargeEnough(options), signal, options.reconnect);
-  const progress = new Progress(options, checkpoint.done);
+  const progress = new Progress(options, checkpoint);
   const pool = makePool(depth);
   try {
     if (plan.plannedBytes === 0) await options.checkpoints.save(checkpoint);
@@ -38,9 +39,9 @@ export async function copyPass(options: CopyPassOptions): Promise<CopyPassResult
   } finally {
     await reader.close();
   }
-  const { bytesRead, bytesSent, seconds, segments, chunks, chainDigest } = checkpoint;
+  const { bytesRead, bytesSent, seconds, segments, spent, chunks, chainDigest } = checkpoint;
   return {
-    ...{ bytesRead, bytesSent, bytesPlanned: plan.plannedBytes, seconds, segments, chunks, chainDigest },
+    ...{ bytesRead, bytesSent, bytesPlanned: plan.plannedBytes, seconds, segments, spent, chunks, chainDigest },
     planDigest: plan.planDigest,
     ...(resumedFrom === undefined ? {} : { resumedFrom }),
   };
@@ -82,13 +83,15 @@ async function copySegment(options: CopyPassOptions, before: Checkpoint, run: Ru
       ...{ reader: run.reader, pool: run.pool, depth: run.depth },
       literal: plan.kind === 'delta' || attempt !== undefined,
       endAt,
-      onChunk: (read, sent) => {
+      onChunk: (read, sent, spent) => {
         bytesRead += read;
         bytesSent += sent;
-        run.progress.add(read);
+        run.progress.add(read, sent, spent);
       },
     });
+    const finishedAt = performance.now();
     await writer.finish();
+    pumped.spent.write += (performance.now() - finishedAt) / 1000;
   } catch (error) {
     writer.abort();
     // A pause that went wrong is still a pause: the record of the attempt makes the next run send all of it again.
@@ -109,9 +112,10 @@ async function copySegment(options: CopyPassOptions, before: Checkpoint, run: Ru
     bytesSent: before.bytesSent + bytesSent,
     seconds: before.seconds + (performance.now() - startedAt) / 1000,
     segments: before.segments + 1,
+    spent: addTimes(before.spent, pumped.spent),
   };
   await checkpoints.save(after);
-  run.progress.tell();
+  run.progress.settle(after);
   if (pumped.stoppedBy !== undefined) throw pumped.stoppedBy.reason;
   return after;
 }
@@ -129,22 +133,41 @@ async function openLargeEnough({ openReader, plan }: CopyPassOptions) {
 class Progress {
   readonly #options: CopyPassOptions;
   readonly #meter: RateMeter;
-  #bytesDone: number;
+  /** Of the segments that are acknowledged. */
+  #before: Checkpoint;
+  /** Of the one in flight. */
+  #now = { bytesRead: 0, bytesSent: 0, spent: NO_TIME };
 
-  constructor(options: CopyPassOptions, done: number) {
+  constructor(options: CopyPassOptions, before: Checkpoint) {
     this.#options = options;
-    this.#meter = new RateMeter(done);
-    this.#bytesDone = done;
+    this.#meter = new RateMeter(before.done);
+    this.#before = before;
+    this.#tell();
   }
 
-  add(read: number): void {
-    this.#bytesDone += read;
-    if (this.#meter.isDue()) this.tell();
+  add(read: number, sent: number, spent: TimeSpent): void {
+    this.#now.bytesRead += read;
+    this.#now.bytesSent += sent;
+    this.#now.spent = spent;
+    if (this.#meter.isDue()) this.#tell();
   }
 
-  tell(): void {
-    const bytesDone = this.#bytesDone;
-    const bytesTotal = this.#options.plan.plannedBytes;
-    this.#options.onProgress?.({ bytesDone, bytesTotal, bytesPerSecond: this.#meter.rate(bytesDone) });
+  settle(after: Checkpoint): void {
+    this.#before = after;
+    this.#now = { bytesRead: 0, bytesSent: 0, spent: NO_TIME };
+    this.#tell();
+  }
+
+  #tell(): void {
+    const { done, bytesRead, bytesSent, spent } = this.#before;
+    const bytesDone = done + this.#now.bytesRead;
+    this.#options.onProgress?.({
+      bytesDone,
+      bytesTotal: this.#options.plan.plannedBytes,
+      bytesPerSecond: this.#meter.rate(bytesDone),
+      bytesRead: bytesRead + this.#now.bytesRead,
+      bytesSent: bytesSent + this.#now.bytesSent,
+      spent: addTimes(spent, this.#now.spent),
+    });
   }
 }

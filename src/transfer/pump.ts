@@ -1,4 +1,5 @@
 import { HEADROOM_BYTES, type SegmentWriter } from '../shared/blocks.js';
+import { NO_TIME, type TimeSpent } from '../shared/time-spent.js';
 import type { Chain } from './digest-chain.js';
 import { nonZeroRuns } from './non-zero-runs.js';
 import { ChunkCursor, type Chunk, type Segment } from './plan.js';
@@ -22,10 +23,11 @@ export interface PumpOptions {
   throttle?: Throttle | undefined;
   /** `performance.now()` after which no further read begins. */
   endAt: number;
-  onChunk: (bytesRead: number, bytesSent: number) => void;
+  onChunk: (bytesRead: number, bytesSent: number, spent: TimeSpent) => void;
 }
 
 export interface Pumped {
+  spent: TimeSpent;
   /** Every planned byte before this position was given to the writer, whole chunks only. */
   to: number;
   /** Why it ended before the end of the segment; absent when only time ran out. */
@@ -49,6 +51,13 @@ export async function pump(options: PumpOptions): Promise<Pumped> {
   let writing: Promise<void> = Promise.resolve();
   let to = segment.from;
   let stoppedBy: Pumped['stoppedBy'];
+  const spent = { ...NO_TIME };
+  let lapAt = performance.now();
+  const lap = (leg: keyof TimeSpent) => {
+    const now = performance.now();
+    spent[leg] += (now - lapAt) / 1000;
+    lapAt = now;
+  };
 
   const readAhead = () => {
     // Late or not, a segment has at least one chunk; else a slow receiver would mean no progress at all.
@@ -73,7 +82,7 @@ export async function pump(options: PumpOptions): Promise<Pumped> {
       bytesSent += run.length;
     }
     pool.push(buffer);
-    onChunk(payload.length, bytesSent);
+    onChunk(payload.length, bytesSent, spent);
   };
 
   while (!signal.aborted) {
@@ -82,7 +91,9 @@ export async function pump(options: PumpOptions): Promise<Pumped> {
     if (head === undefined) break;
     try {
       await untilAborted(head.ready, signal);
+      lap('read');
       await throttle?.take(head.chunk.length, signal);
+      lap('limit');
     } catch (reason) {
       stoppedBy = { reason };
       break;
@@ -90,14 +101,17 @@ export async function pump(options: PumpOptions): Promise<Pumped> {
     const { offset, length, position } = head.chunk;
     const payload = head.buffer.subarray(HEADROOM_BYTES, HEADROOM_BYTES + length);
     chain.add(offset, payload);
+    lap('digest');
     await writing;
+    lap('write');
     writing = write(offset, head.buffer, payload);
     writing.catch(() => undefined);
     to = position + length;
   }
   await writing;
+  lap('write');
   if (signal.aborted && to < segment.to) stoppedBy = { reason: signal.reason };
-  return { to, ...(stoppedBy === undefined ? {} : { stoppedBy }) };
+  return { to, spent, ...(stoppedBy === undefined ? {} : { stoppedBy }) };
 }
 
 /** A read may take minutes; a pause does not wait for it. */

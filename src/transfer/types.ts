@@ -1,4 +1,5 @@
 import type { BlockReader, SegmentSink } from '../shared/blocks.js';
+import type { TimeSpent } from '../shared/time-spent.js';
 import type { Chain } from './digest-chain.js';
 import type { Throttle } from './throttle.js';
 
@@ -56,6 +57,7 @@ export interface Checkpoint {
   bytesSent: number;
   seconds: number;
   segments: number;
+  spent: TimeSpent;
 }
 
 /** Durable, pessimistic memory of one target disk. `save` resolves once the record would survive a crash. */
@@ -70,6 +72,13 @@ export interface TransferCounters {
   bytesTotal: number;
   /** Over the last seconds. */
   bytesPerSecond: number;
+}
+
+/** Sums of a copy, earlier runs included. */
+export interface CopyCounters extends TransferCounters {
+  bytesRead: number;
+  bytesSent: number;
+  spent: TimeSpent;
 }
 
 export interface CopyPassOptions {
@@ -87,8 +96,8 @@ export interface CopyPassOptions {
   signal: AbortSignal;
   /** How fast bytes may move, and whether at all: while not, the PUT is ended and the next one waits. */
   throttle?: Throttle;
-  /** Called at most twice a second, and at the end of each segment. */
-  onProgress?: (progress: TransferCounters) => void;
+  /** Called at the start, then at most twice a second, and at the end of each segment. */
+  onProgress?: (progress: CopyCounters) => void;
   /** Most planned bytes in one PUT. Default 4 GiB. */
   segmentBytes?: number;
   /** A PUT that takes longer is ended early. Default 300. */
@@ -118,6 +127,7 @@ export interface CopyPassResult {
   bytesPlanned: number;
   seconds: number;
   segments: number;
+  spent: TimeSpent;
   chunks: number;
   /** Digest of every planned byte as it was read; `verifyBase` and `verifyDelta` compute it again. */
   chainDigest: string;

@@ -1,4 +1,5 @@
 import { formatBytes, formatDuration, formatRate } from '../shared/index.js';
+import type { Bottleneck } from '../shared/index.js';
 import type { Connection } from './connection.js';
 import { recordOf, setKey } from './marks.js';
 
@@ -7,9 +8,16 @@ import { recordOf, setKey } from './marks.js';
  */
 export async function setVdiMetrics(
   xapi: Connection,
-  input: { vdiUuid: string; pass: string; kind: 'base' | 'delta'; bytes: number; seconds: number },
+  input: {
+    vdiUuid: string;
+    pass: string;
+    kind: 'base' | 'delta';
+    bytes: number;
+    seconds: number;
+    bottleneck?: Bottleneck;
+  },
 ): Promise<void> {
-  const { vdiUuid, pass, kind, bytes, seconds } = input;
+  const { vdiUuid, pass, kind, bytes, seconds, bottleneck } = input;
   const [ref, vdi] = await recordOf(xapi, 'VDI', vdiUuid);
   const rate = bytesPerSecond(bytes, seconds);
   const facts = {
@@ -17,6 +25,7 @@ export async function setVdiMetrics(
     bytes,
     seconds: Number(seconds.toFixed(3)),
     ...(rate !== undefined && { bytesPerSecond: rate }),
+    ...(bottleneck && { bottleneck }),
   };
   await setKey(xapi, 'VDI', ref, `surefire:metrics-${pass}`, JSON.stringify(facts));
   const line = `${pass} (${kind}): ${formatBytes(bytes)} in ${formatDuration(seconds)}${rate === undefined ? '' : `, ${formatRate(rate)}`}`;

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { delimiter, dirname } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { cachePath } from '../../lab/cache.js';
+import { freePort } from '../../lab/ports.js';
 import type { LabCall } from '../../lab/vsphere/admin.js';
 import { STAGES } from '../../src/shared/index.js';
 import { Bench, MIB, OPERATOR, plain } from './harness.js';
@@ -22,16 +23,22 @@ let cold: Awaited<ReturnType<typeof travelCold>>;
 let scanned: Awaited<ReturnType<SecretScan['end']>>;
 let said: Map<string, string>;
 let secrets: string[];
+let prometheus: string;
 
 beforeAll(async () => {
   // The nbdkit that set-up has chosen: its vddk plugin may not be the distribution's.
   const nbdkit = (await readFile(cachePath('nbdkit.path'), 'utf8')).trim();
   process.env['PATH'] = `${dirname(nbdkit)}${delimiter}${process.env['PATH']}`;
-  bench = await Bench.start([
-    { name: 'live', firmware: 'uefi', dataDiskBytes: [ODD_BYTES] },
-    { name: 'plain-bios', firmware: 'bios' },
-    { ...plain('cold', { poweredOn: false, secureBoot: true }), firmware: 'uefi' },
-  ]);
+  const metrics = `127.0.0.1:${await freePort(0)}`;
+  bench = await Bench.start(
+    [
+      { name: 'live', firmware: 'uefi', dataDiskBytes: [ODD_BYTES] },
+      { name: 'plain-bios', firmware: 'bios' },
+      { ...plain('cold', { poweredOn: false, secureBoot: true }), firmware: 'uefi' },
+    ],
+    undefined,
+    { metrics },
+  );
   const scan = new SecretScan(bench);
   [live, byDefault, cold] = await Promise.all([
     travelLive(bench, 'live'),
@@ -42,6 +49,7 @@ beforeAll(async () => {
   said.set('watch', JSON.stringify(live.watchers.lines));
   scanned = await scan.end();
   secrets = await scan.secrets();
+  prometheus = await (await fetch(`http://${metrics}/metrics`)).text();
 }, 300_000);
 
 afterAll(() => bench?.stop());
@@ -249,7 +257,7 @@ describe('transfer', () => {
     for (const { progress } of live.midCopy.steps) {
       expect(progress?.doneBytes).toBeLessThan(progress?.totalBytes ?? 0);
       expect(progress?.bytesPerSecond).toBeGreaterThan(0);
-      expect(progress?.text).toMatch(/^\d+ % · .* of .* · .*\/s, .* left$/);
+      expect(progress?.text).toMatch(/^\d+ % · .* of .* · .*\/s, .* left( · slowest: [a-z ]+)?$/);
     }
   });
 
@@ -320,6 +328,21 @@ describe('target', () => {
       'complete import from V2V',
     ]);
     expect([...live.target.snapshots].sort()).toEqual([...live.atAcceptance.target.snapshots].sort());
+  });
+
+  it('[S132] [S135] are counted where Prometheus fetches them: bytes read, sent and left out, and what was waited for', () => {
+    const sum = (name: string, tag: string) =>
+      prometheus
+        .split('\n')
+        .filter((line) => line.startsWith(`${name}{`) && line.includes(tag))
+        .reduce((total, line) => total + Number(line.split(' ').at(-1)), 0);
+    const passes = [live, byDefault, cold].flatMap(({ report }) => report.disks.flatMap((disk) => disk.passes));
+    const total = (figure: 'bytesRead' | 'bytesSent') => passes.reduce((all, pass) => all + pass[figure], 0);
+    expect(sum('surefire_transfer_bytes_total', 'kind="read"')).toBe(total('bytesRead'));
+    expect(sum('surefire_transfer_bytes_total', 'kind="sent"')).toBe(total('bytesSent'));
+    expect(sum('surefire_transfer_bytes_total', 'kind="zero"')).toBe(total('bytesRead') - total('bytesSent'));
+    const reading = passes.reduce((all, { spent }) => all + spent.read, 0);
+    expect(sum('surefire_transfer_wait_milliseconds_total', 'leg="read"') / 1000).toBeCloseTo(reading, 1);
   });
 
   it('[S12] carries on each VDI how much each pass moved, in what time and how fast', () => {

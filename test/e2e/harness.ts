@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client, Connection } from '@temporalio/client';
-import { LAB_ENDPOINTS, writeConfig } from '../../lab/demo/config.js';
+import { LAB_ENDPOINTS, writeConfig, type ConfigChoices } from '../../lab/demo/config.js';
 import { startLab, type Lab, type LabVmSpec } from '../../lab/lab.js';
 import { VsphereAdmin } from '../../lab/vsphere/admin.js';
 import { XcpngAdmin } from '../../lab/xcpng/admin.js';
@@ -84,13 +84,18 @@ export class Bench {
   }
 
   /** @param shutdownHook Makes the command of rung 2 from the lab that has just started. */
-  static async start(vms: LabVmSpec[], shutdownHook?: (lab: Lab) => string[]): Promise<Bench> {
+  static async start(
+    vms: LabVmSpec[],
+    shutdownHook?: (lab: Lab) => string[],
+    choices: ConfigChoices = {},
+  ): Promise<Bench> {
     const folder = await mkdtemp(join(tmpdir(), 'surefire-e2e-'));
     const lab = await startLab({ stateDir: join(folder, 'lab'), vms });
     const file = await writeConfig(folder, lab.description, {
       bootStableSeconds: 3,
       segmentBytes: 8 * MIB,
       ...(shutdownHook && { shutdownHook: shutdownHook(lab) }),
+      ...choices,
     });
     const up = spawnCli(['up', '--json', '--port', '0', '--ui-port', '0', '--config', file]);
     let out = '';

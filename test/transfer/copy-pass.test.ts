@@ -1,5 +1,6 @@
 import { describe, expect, it, vi } from 'vitest';
 import { failure, failureTypeOf } from '../../src/shared/errors.js';
+import { bottleneckOf } from '../../src/shared/index.js';
 import {
   copyPass,
   planFromAreas,
@@ -401,5 +402,48 @@ describe('a throttle', () => {
     store.onSave = ({ attempt }) => attempt && setTimeout(() => stop.abort(new Error('paused')), 20);
     await expect(copyPass(options)).rejects.toThrow('paused');
     expect(store.last.attempt).toBeUndefined();
+  });
+});
+
+describe('the time of a pass', () => {
+  const slow = () => new Promise<void>((resolve) => setTimeout(resolve, 200));
+
+  it('[S132] [S135] is told by what was waited for: the source, the target, or the limit', async () => {
+    const bottleneck = async (prepare: (s: Setup) => void, changes: Partial<CopyPassOptions> = {}) => {
+      const made = await setup(undefined, { depth: 1, ...changes });
+      prepare(made);
+      const { spent, seconds } = await copyPass(made.options);
+      expect(spent.read + spent.write + spent.digest + spent.limit).toBeLessThanOrEqual(seconds);
+      expect(made.store.last.spent).toEqual(spent);
+      return bottleneckOf(spent, 0);
+    };
+    expect(await bottleneck(({ source }) => (source.beforeRead = slow))).toBe('source');
+    expect(await bottleneck(({ target }) => (target.beforeWrite = slow))).toBe('target');
+    expect(await bottleneck(({ target }) => (target.beforeFinish = () => slow().then(slow).then(slow)))).toBe('target');
+    expect(await bottleneck(() => undefined, { throttle: new Throttle(() => 16 * MiB) })).toBe('limit');
+  });
+
+  it('[S141] is the processor of this host when its thread waits for nobody', () => {
+    expect(bottleneckOf({ read: 3, write: 5, digest: 1, limit: 0 }, 0.5)).toBe('target');
+    expect(bottleneckOf({ read: 3, write: 5, digest: 1, limit: 0 }, 0.95)).toBe('this host');
+    expect(bottleneckOf({ read: 1, write: 2, digest: 5, limit: 0 }, 0.5)).toBe('this host');
+    expect(bottleneckOf({ read: 0, write: 0, digest: 0, limit: 0 }, 0)).toBeUndefined();
+  });
+
+  it('goes on where an earlier run of the pass was stopped', async () => {
+    const { options, source, stop, store } = await setup(undefined, { depth: 1 });
+    source.beforeRead = slow;
+    store.onSave = ({ done }) => done > 0 && stop.abort(new Error('paused'));
+    await expect(copyPass(options)).rejects.toThrow('paused');
+    const before = store.last.spent.read;
+    expect(before).toBeGreaterThan(0);
+    const told: number[] = [];
+    const { spent } = await copyPass({
+      ...options,
+      signal: new AbortController().signal,
+      onProgress: (counters) => told.push(counters.spent.read),
+    });
+    expect(told[0]).toBe(before);
+    expect(spent.read).toBeGreaterThan(before);
   });
 });
