@@ -168,6 +168,8 @@ export const configSchema = z.strictObject({
   policy: z
     .strictObject({
       transport: transport.default('auto'),
+      /** A check older than this when its warnings are acknowledged is made again. */
+      checkValidMinutes: z.number().positive().default(60),
       shutdownTimeoutSeconds: seconds.default(300),
       snapshotHours: z.number().positive().default(72),
       bootStableSeconds: seconds.default(60),

@@ -11,8 +11,8 @@ import { transferActivities } from './transfer.js';
 import type { Activities, TransferActivities } from './types.js';
 
 export { connectDeps } from './connections.js';
+export { checkPool, checkVcenter } from './endpoints.js';
 export { checkMigration } from './preflight.js';
-export { probeTransports } from './transports.js';
 export type * from './types.js';
 export type { Deps } from './deps.js';
 

@@ -1,29 +1,44 @@
+import { hostname } from 'node:os';
+import { endpointOptions } from '../config.js';
+import { probeTools, toolFindings } from '../nbd/index.js';
+import type { TransportProbe } from '../nbd/index.js';
+import { hasErrors } from '../shared/index.js';
 import type { Finding, MigrationInput, Transport } from '../shared/index.js';
 import { findSourceProblems } from '../vsphere/index.js';
 import type { SourceVm } from '../vsphere/index.js';
 import type { Deps } from './deps.js';
-import { probeTransports } from './transports.js';
-import type { PreflightResult, TransportProbe } from './types.js';
+import { checkPool, checkVcenter } from './endpoints.js';
+import { probeReach } from './reach.js';
+import type { Address, PreflightPlan, PreflightResult } from './types.js';
 
 /**
  * Stage 0: looks at both sides and changes neither. All findings at once: errors stop the migration, warnings want an
  * acknowledgement, and each says what to do.
+ *
+ * @param probe What the transfer host reads with; left out where that host cannot be asked, and then not judged.
+ * @param host Its name, for people.
  */
 export async function preflight(
   deps: Deps,
-  { input, probe }: { input: MigrationInput; probe: TransportProbe },
+  { input, probe, host = input.transferQueue }: { input: MigrationInput; probe?: TransportProbe; host?: string },
 ): Promise<PreflightResult> {
   const { vcenter, vmMoRef } = input.source;
+  const { pool } = input.target;
+  const sides = (await Promise.all([checkVcenter(deps, vcenter), checkPool(deps, pool)])).flat();
+  const told = sides.filter(({ severity }) => severity !== 'info');
+  // A side that cannot be asked has nothing to say of the VM.
+  if (told.some(({ code }) => code === 'endpoint' || code === 'certificate')) return { findings: told };
   const client = deps.vsphere(vcenter);
   const vm = await client.inspectVm({ vmMoRef });
   const transport = chooseTransport(vm, input.policy.transport, probe);
   const source = factsOf(vm);
   const findings = [
     ...findSourceProblems(vm).map((finding) => weigh(finding, input)),
-    ...(await client.checkPrivileges()),
-    ...transportFindings(vm, input, transport, probe),
+    ...told,
+    ...(probe === undefined ? [] : toolFindings(host, probe, transport)),
+    ...(transport === 'https' ? httpsFindings(vm) : []),
     ...hookFindings(deps, input),
-    ...(await deps.xapi(input.target.pool).targetFindings({
+    ...(await deps.xapi(pool).targetFindings({
       name: vm.name,
       srUuid: input.target.srUuid,
       firmware: vm.firmware,
@@ -38,15 +53,47 @@ export async function preflight(
     })),
     ...networkFindings(vm, input),
   ];
-  return { findings, transport, source };
+  const { isEsxi } = await client.about();
+  return { findings, plan: { transport, source, mustReach: addressesFor(deps, input, transport, vm, isEsxi) } };
 }
 
 /** The same look for `surefire check VM`, from this process. */
-export async function checkMigration(deps: Deps, input: MigrationInput): Promise<PreflightResult> {
-  return preflight(deps, { input, probe: await probeTransports(deps) });
+export async function checkMigration(deps: Deps, input: MigrationInput): Promise<Finding[]> {
+  const { findings, plan } = await preflight(deps, {
+    input,
+    probe: await probeTools(deps.config.transfer),
+    host: hostname(),
+  });
+  return [...findings, ...(await probeReach(plan?.mustReach ?? []))];
 }
 
-function factsOf(vm: SourceVm): PreflightResult['source'] {
+/** The errors that forbid a start, as far as they can be seen from anywhere: not those of the transfer host. */
+export async function refusals(deps: Deps, input: MigrationInput): Promise<Finding[]> {
+  const { findings } = await preflight(deps, { input });
+  return findings.filter((finding) => hasErrors([finding]));
+}
+
+/** HTTPS to both sides and, through VDDK, the ESXi host that serves the disks. */
+function addressesFor(
+  { config }: Deps,
+  { source, target }: MigrationInput,
+  transport: Transport,
+  vm: SourceVm,
+  isEsxi: boolean,
+): Address[] {
+  const at = (url: string, what: string): Address => {
+    const { hostname, port } = new URL(url);
+    return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || 443), what };
+  };
+  const vcenter = at(endpointOptions(config, 'vcenters', source.vcenter).url, `vCenter ${source.vcenter}`);
+  const pool = at(endpointOptions(config, 'pools', target.pool).url, `Pool ${target.pool}`);
+  if (transport === 'https') return [vcenter, pool];
+  // A lone ESXi host calls itself by a name of its own; the address it is configured by works.
+  const host = isEsxi ? vcenter.host : vm.host.name;
+  return [vcenter, pool, { host, port: config.vcenters[source.vcenter]?.nfcPort ?? 902, what: `ESXi host ${host}` }];
+}
+
+function factsOf(vm: SourceVm): PreflightPlan['source'] {
   return {
     name: vm.name,
     powerState: vm.powerState,
@@ -76,10 +123,10 @@ function factsOf(vm: SourceVm): PreflightResult['source'] {
 function chooseTransport(
   vm: SourceVm,
   wanted: MigrationInput['policy']['transport'],
-  probe: TransportProbe,
+  probe: TransportProbe | undefined,
 ): Transport {
   if (wanted !== 'auto') return wanted;
-  return probe.vddk.usable || httpsObstacles(vm).length > 0 ? 'vddk' : 'https';
+  return probe?.vddk.usable || httpsObstacles(vm).length > 0 ? 'vddk' : 'https';
 }
 
 /** Disks that `/folder` does not serve as one flat file. */
@@ -92,57 +139,26 @@ function httpsObstacles(vm: SourceVm): string[] {
   });
 }
 
-function transportFindings(
-  vm: SourceVm,
-  input: MigrationInput,
-  transport: Transport,
-  probe: TransportProbe,
-): Finding[] {
-  const findings: Finding[] = [];
-  const about = { object: vm.name };
-  if (probe.nbdkit === undefined) {
-    findings.push({
-      code: 'N1',
-      severity: 'error',
-      object: input.transferQueue,
-      observed: 'nbdkit does not run on the transfer host',
-      expected: 'nbdkit 1.32.5 or newer',
-      remedy: 'install the package nbdkit there',
-    });
-  } else if (!probe[transport].usable) {
-    findings.push({
-      ...about,
-      code: 'N2',
-      severity: 'error',
-      observed: `transport ${transport} is not usable: ${probe[transport].why}`,
-      expected: 'a transport that works on the transfer host',
-      remedy:
-        transport === 'vddk'
-          ? 'install VDDK there, or migrate with --transport https'
-          : 'install nbdkit with its curl plugin there',
-    });
-  }
-  if (transport !== 'https') return findings;
-  for (const obstacle of httpsObstacles(vm)) {
-    findings.push({
-      ...about,
+function httpsFindings(vm: SourceVm): Finding[] {
+  return [
+    ...httpsObstacles(vm).map((obstacle): Finding => ({
       code: 'N3',
       severity: 'error',
-      observed: obstacle,
+      object: vm.name,
+      observed: `${obstacle}.`,
       expected: 'flat files on VMFS or NFS',
-      remedy: 'use the vddk transport',
-    });
-  }
-  findings.push({
-    ...about,
-    code: 'N4',
-    severity: 'warning',
-    observed: 'over https the oldest snapshot is what can be read',
-    expected: 'knowing that there is no way back to "vm starting point" once the clean snapshot is taken',
-    remedy:
-      'acknowledge it: "vm starting point" ends at stage clean-snapshot, "vm without tools" when the test is accepted',
-  });
-  return findings;
+      remedy: 'use the vddk transport.',
+    })),
+    {
+      code: 'N4',
+      severity: 'warning',
+      object: vm.name,
+      observed: 'Over https the oldest snapshot is what can be read.',
+      expected: 'knowing that there is no way back to "vm starting point" once the clean snapshot is taken',
+      remedy:
+        'acknowledge it: "vm starting point" ends at stage clean-snapshot, "vm without tools" when the test is accepted.',
+    },
+  ];
 }
 
 /** What weighs otherwise for this migration than for any VM. */
@@ -161,9 +177,9 @@ function hookFindings({ config }: Deps, { policy, vm }: MigrationInput): Finding
       code: 'H1',
       severity: 'error',
       object: vm,
-      observed: 'the shutdown hook was asked for, but none is configured on the orchestrator',
+      observed: 'The shutdown hook was asked for, but none is configured on the orchestrator.',
       expected: '`hooks.shutdown.command` in surefire.yaml',
-      remedy: 'configure it, or start without --shutdown-hook',
+      remedy: 'configure it, or start without --shutdown-hook.',
     },
   ];
 }
@@ -175,8 +191,8 @@ function networkFindings(vm: SourceVm, { target }: MigrationInput): Finding[] {
       code: 'T1',
       severity: 'error' as const,
       object: `${vm.name} ${label}`,
-      observed: `source network "${networkName}" has no target`,
+      observed: `Source network "${networkName}" has no target.`,
       expected: 'a target network for every card',
-      remedy: `add it under \`networks\` of the pool, or give --network "${networkName}=TARGET"`,
+      remedy: `add it under \`networks\` of the pool, or give --network "${networkName}=TARGET".`,
     }));
 }

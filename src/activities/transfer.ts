@@ -1,7 +1,7 @@
 import { activityInfo, cancellationSignal, Context } from '@temporalio/activity';
 import type { Info } from '@temporalio/activity';
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
-import { DiskOpener } from '../nbd/index.js';
+import { DiskOpener, probeTools } from '../nbd/index.js';
 import type { NbdClient } from '../nbd/index.js';
 import { bottleneckOf, failure } from '../shared/index.js';
 import { copyPass, throttled, verifyBase, verifyDelta } from '../transfer/index.js';
@@ -11,9 +11,10 @@ import { explain } from './beating.js';
 import type { Deps } from './deps.js';
 import { planPass } from './plan.js';
 import { ProgressReporter } from './progress.js';
+import { probeReach } from './reach.js';
 import { checkpointsOn, readBackOf, sinkFor } from './target-disk.js';
 import { TransferMetrics } from './transfer-metrics.js';
-import { openTransport, probeTransports } from './transports.js';
+import { openTransport } from './transports.js';
 import type { CopyDiskInput, TransferActivities } from './types.js';
 
 const BEAT_MS = 1_000;
@@ -22,7 +23,8 @@ const BEAT_MS = 1_000;
 export function transferActivities(deps: Deps): TransferActivities {
   const bandwidth = new Bandwidth(deps.config);
   return {
-    probeTransports: () => probeTransports(deps),
+    probeTransports: () => probeTools(deps.config.transfer),
+    probeReach: ({ addresses }) => probeReach(addresses),
 
     /**
      * Copies one disk in one pass. May run any number of times: the checkpoint on the VDI says what is durable, and the

@@ -1,12 +1,11 @@
 import { cancellationSignal } from '@temporalio/activity';
-import { execa } from 'execa';
 import { endpointOptions } from '../config.js';
 import { openHttps, openVddk } from '../nbd/index.js';
 import type { DiskSource } from '../nbd/index.js';
-import { failure, failureMessageOf } from '../shared/index.js';
+import { failure } from '../shared/index.js';
 import { trustFor } from '../shared/pinned-tls.js';
 import type { Deps } from './deps.js';
-import type { CopyDiskInput, TransportProbe } from './types.js';
+import type { CopyDiskInput } from './types.js';
 
 /**
  * Starts an nbdkit that serves one disk of one snapshot, read only. Over https the base extent is what it serves, and
@@ -56,45 +55,4 @@ function noVddk(why: string) {
     why,
     next: "unpack VMware's VDDK on the transfer host and name its folder in `transfer.vddkLibdir`, or use `--transport https`.",
   });
-}
-
-/**
- * What this host can read with. Plugins are asked, not looked for: `--dump-plugin` of vddk ends well even when no library
- * loads, so the line that names the library's version is what counts (nbdkit 1.42).
- */
-export async function probeTransports({ config }: Pick<Deps, 'config'>): Promise<TransportProbe> {
-  const { nbdkit, vddkLibdir } = config.transfer;
-  const ask = async (...args: string[]): Promise<{ text: string; why?: string }> => {
-    const result = await execa(nbdkit, args, { reject: false, cleanup: false, timeout: 30_000, stdin: 'ignore' });
-    const text = String(result.stdout);
-    if (!result.failed) return { text };
-    return {
-      text,
-      why:
-        result.code === 'ENOENT' ? `${nbdkit} is not installed` : String(result.stderr || result.shortMessage).trim(),
-    };
-  };
-  try {
-    const version = await ask('--version');
-    const https = await ask('curl', '--dump-plugin');
-    const vddk = vddkLibdir === undefined ? undefined : await ask('vddk', `libdir=${vddkLibdir}`, '--dump-plugin');
-    const library = /^vddk_library_version=(.*)$/m.exec(vddk?.text ?? '')?.[1];
-    return {
-      nbdkit: version.why === undefined ? version.text.trim() : undefined,
-      https: https.why === undefined ? { usable: true } : { usable: false, why: https.why },
-      vddk:
-        library !== undefined
-          ? { usable: true, version: library }
-          : {
-              usable: false,
-              why:
-                vddk === undefined
-                  ? 'no `transfer.vddkLibdir` is configured'
-                  : (vddk.why ?? `no VDDK library loads from ${vddkLibdir}`),
-            },
-    };
-  } catch (error) {
-    const why = failureMessageOf(error);
-    return { nbdkit: undefined, https: { usable: false, why }, vddk: { usable: false, why } };
-  }
 }

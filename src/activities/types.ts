@@ -1,3 +1,4 @@
+import type { TransportProbe } from '../nbd/index.js';
 import type {
   BootEvidence,
   DeltaMethod,
@@ -7,6 +8,8 @@ import type {
   PassFigures,
   Transport,
 } from '../shared/index.js';
+
+export type { TransportProbe } from '../nbd/index.js';
 
 /** Names the source VM; every activity on the source takes it. */
 export interface SourceRef {
@@ -28,19 +31,26 @@ export interface SourceDiskFacts {
   datastore: string;
 }
 
-/** What a transfer host can read with, and why not. */
-export interface TransportProbe {
-  /** Version line; absent when nbdkit is not there. */
-  nbdkit?: string | undefined;
-  https: { usable: boolean; why?: string };
-  vddk: { usable: boolean; why?: string; version?: string };
+/** A TCP port that a transfer host has to reach. */
+export interface Address {
+  host: string;
+  port: number;
+  /** Whose port it is, for people. */
+  what: string;
+}
+
+export interface PreflightResult {
+  findings: Finding[];
+  /** Absent when a side could not be asked; then the findings have an error. */
+  plan?: PreflightPlan;
 }
 
 /** What preflight fixes for the rest of the migration. */
-export interface PreflightResult {
-  findings: Finding[];
+export interface PreflightPlan {
   /** The transport chosen, or the one asked for. */
   transport: Transport;
+  /** What the transfer host has to reach for it. */
+  mustReach: Address[];
   source: {
     name: string;
     powerState: 'poweredOn' | 'poweredOff' | 'suspended';
@@ -127,7 +137,7 @@ export interface TargetSnapshot {
 
 export interface CreateTargetInput extends TargetRef {
   input: MigrationInput;
-  source: PreflightResult['source'];
+  source: PreflightPlan['source'];
 }
 
 /**
@@ -214,6 +224,7 @@ export interface Activities {
 /** What runs on the transfer workers: the only activities that touch block data. */
 export interface TransferActivities {
   probeTransports(): Promise<TransportProbe>;
+  probeReach(input: { addresses: Address[] }): Promise<Finding[]>;
   copyDisk(input: CopyDiskInput): Promise<PassFigures>;
   verifyDisk(input: VerifyDiskInput): Promise<{ bytesChecked: number; seconds: number }>;
 }

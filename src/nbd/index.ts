@@ -5,6 +5,7 @@
  *   connectDisk(source, {subject}) -> NbdClient                the reader that `copyPass` wants; failures are classified
  *   connectExport(remote, {subject}) -> NbdClient              the same over TLS, from a server in the network
  *   NbdClient: read, mapExtents, close
+ *   probeTools(options) -> TransportProbe, toolFindings      which transports this host can use, and why not
  *   new DiskOpener(() => openVddk(...), {subject}).connect()   the same again and again, with a new nbdkit when it is needed
  */
 export { connectDisk } from './connect-disk.js';
@@ -14,5 +15,7 @@ export { sweepLeftovers } from './leftovers.js';
 export { NbdClient } from './nbd-client.js';
 export { openHttps } from './open-https.js';
 export { openVddk } from './open-vddk.js';
+export { FLOORS, probeTools, type TransportProbe } from './probe.js';
 export { startNbdkit } from './start-nbdkit.js';
+export { toolFindings } from './tool-findings.js';
 export type * from './types.js';

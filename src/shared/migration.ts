@@ -35,6 +35,8 @@ export interface MigrationInput {
 
 export interface MigrationPolicy {
   transport: 'auto' | Transport;
+  /** A check older than this when its warnings are acknowledged is made again (S31). */
+  checkValidMinutes: number;
   /** Rung 2 of the shutdown ladder (R10): run the configured command hook. */
   shutdownHook: boolean;
   /** Rung 4: hard power-off is allowed after the others failed. The text is the recorded consent. */

@@ -7,7 +7,7 @@ import type { About, PowerState, ToolsState, VmSummary } from './types.js';
 
 export async function about({ session }: Context): Promise<About> {
   const { about: found } = await session.content();
-  return { apiVersion: found.apiVersion, productName: found.fullName };
+  return { apiVersion: found.apiVersion, productName: found.fullName, isEsxi: found.apiType === 'HostAgent' };
 }
 
 const PATHS = [

@@ -17,6 +17,8 @@ export interface VsphereOptions {
 export interface About {
   apiVersion: string;
   productName: string;
+  /** A host by itself, without a vCenter. */
+  isEsxi: boolean;
 }
 
 export type PowerState = 'poweredOn' | 'poweredOff' | 'suspended';

@@ -9,7 +9,7 @@ import type {
   Stage,
   Word,
 } from '../shared/index.js';
-import type { PreflightResult, SourceRef, SourceSnapshot, TargetRef, TargetSnapshot } from '../activities/types.js';
+import type { PreflightPlan, SourceRef, SourceSnapshot, TargetRef, TargetSnapshot } from '../activities/types.js';
 import type { Pass } from './passes.js';
 import { ATTRIBUTES } from './attributes.js';
 import { renderDetails } from './details.js';
@@ -47,7 +47,7 @@ export class Migration {
   #shown = 'preflight/none/running';
   readonly input: MigrationInput;
   /** What preflight fixed; set when stage 0 ends. */
-  plan!: PreflightResult;
+  plan!: PreflightPlan;
   /** Used on the test network's clean-up: how full the SR was before the clone. */
   srUsedBytesBefore?: number;
   /** The clean snapshot as stage 4 took it. */

@@ -49,7 +49,13 @@ export function inputOf(vm: string, more: Partial<MigrationInput> = {}): Migrati
     target: { pool: 'p', srUuid: 'sr', networks: {} },
     transferQueue: 'transfer.test',
     policy: {
-      ...{ transport: 'auto', shutdownHook: false, shutdownTimeoutSeconds: 300, snapshotHours: 72 },
+      ...{
+        transport: 'auto',
+        shutdownHook: false,
+        shutdownTimeoutSeconds: 300,
+        snapshotHours: 72,
+        checkValidMinutes: 60,
+      },
       ...{ bootStableSeconds: 60, downtimeBudgetSeconds: 300 },
     },
     requestedBy: 'tester',

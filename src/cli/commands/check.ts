@@ -1,8 +1,8 @@
+import { hostname } from 'node:os';
 import type { Deps } from '../../activities/deps.js';
+import { attempt, checkPool, checkVcenter, info } from '../../activities/endpoints.js';
 import type { Config } from '../../config.js';
-import { hasErrors, type Finding, type FindingCode } from '../../shared/findings.js';
-import { failureMessageOf, type Transport } from '../../shared/index.js';
-import { fetchCertificate, sameFingerprint, trustFor } from '../../shared/pinned-tls.js';
+import { hasErrors, type Finding, type Transport } from '../../shared/index.js';
 import type { Context } from '../context.js';
 import { EXIT } from '../exit-codes.js';
 import { planMigration } from './migrate.js';
@@ -20,19 +20,21 @@ export interface CheckOptions {
 export async function check(context: Context, options: CheckOptions, vm?: string): Promise<number> {
   const config = context.config();
   const deps = await context.deps();
-  const [sides, rest] = await Promise.all([
+  const [sides, temporal] = await Promise.all([
     Promise.all([
-      ...Object.keys(config.vcenters).map((name) => checkVcenter(config, deps, name)),
-      ...Object.keys(config.pools).map((name) => checkPool(config, deps, name)),
+      ...Object.keys(config.vcenters).map((name) => checkVcenter(deps, name)),
+      ...Object.keys(config.pools).map((name) => checkPoolAndPlaces(config, deps, name)),
     ]),
-    Promise.all([checkTransports(config), checkTemporal(context)]),
+    checkTemporal(context),
   ]);
-  const findings = [...sides, ...rest].flat();
   // A side that cannot be asked has nothing to say of the VM.
   const silent = sides
     .flat()
-    .some(({ code, severity }) => severity === 'error' && /^(certificate|endpoint)$/.test(code));
-  if (vm !== undefined && !silent) findings.push(...(await checkVm(context, deps, options, vm)));
+    .some(({ code, severity }) => severity === 'error' && (code === 'certificate' || code === 'endpoint'));
+  const rest = vm === undefined || silent ? await checkTools(config) : await checkVm(context, deps, options, vm);
+  const found = [...sides.flat(), ...temporal, ...rest];
+  // The look at a VM includes both its sides: what is found twice is said once.
+  const findings = [...new Map(found.map((finding) => [JSON.stringify(finding), finding])).values()];
   const errors = findings.filter(({ severity }) => severity === 'error').length;
   const warnings = findings.filter(({ severity }) => severity === 'warning').length;
   const sum = `${errors} ${errors === 1 ? 'error' : 'errors'}, ${warnings} ${warnings === 1 ? 'warning' : 'warnings'}.`;
@@ -44,84 +46,34 @@ export async function check(context: Context, options: CheckOptions, vm?: string
 async function checkVm(context: Context, deps: Deps, options: CheckOptions, vm: string): Promise<Finding[]> {
   const { checkMigration } = await import('../../activities/preflight.js');
   const { input } = await planMigration(context, options, vm);
-  const { findings } = await checkMigration(deps, input);
-  return findings;
+  return checkMigration(deps, input);
 }
 
-async function checkVcenter(config: Config, deps: Deps, name: string): Promise<Finding[]> {
-  const trusted = await checkCertificate(config, 'vcenters', name);
-  if (hasErrors(trusted)) return trusted;
-  return attempt(trusted, `vCenter ${name}`, async () => {
-    const { productName, apiVersion } = await deps.vsphere(name).about();
-    const rights = await deps.vsphere(name).checkPrivileges();
-    return [info('vcenter', `vCenter ${name}`, `${productName}, API ${apiVersion}, logged in.`), ...rights];
-  });
-}
-
-async function checkPool(config: Config, deps: Deps, name: string): Promise<Finding[]> {
-  const trusted = await checkCertificate(config, 'pools', name);
-  if (hasErrors(trusted)) return trusted;
-  return attempt(trusted, `Pool ${name}`, async () => {
+/** A pool, and where disks and network cards would go there. */
+async function checkPoolAndPlaces(config: Config, deps: Deps, name: string): Promise<Finding[]> {
+  const found = await checkPool(deps, name);
+  if (hasErrors(found)) return found;
+  return attempt(found, `Pool ${name}`, async () => {
     const { resolveTarget } = await import('../resolve-target.js');
     const { sr, networks } = await resolveTarget(deps, config, name, {
       networkNames: Object.keys(config.pools[name]?.networks ?? {}),
       overrides: {},
     });
-    const { productVersion, hostAddresses } = await deps.xapi(name).about();
     const mapped = Object.entries(networks).map(([from, to]) => `${from} -> ${to.name}`);
-    const places = `SR ${sr.name} (${sr.uuid}); networks ${mapped.join(', ') || 'not mapped'}`;
-    return [info('pool', `Pool ${name}`, `${productVersion}, ${hostAddresses.length} hosts, logged in; ${places}.`)];
+    return [info('pool', `Pool ${name}`, `SR ${sr.name} (${sr.uuid}); networks ${mapped.join(', ') || 'not mapped'}.`)];
   });
 }
 
-/** What the server presents, and how to trust it when nothing says so yet. */
-async function checkCertificate(config: Config, kind: 'vcenters' | 'pools', name: string): Promise<Finding[]> {
-  const endpoint = config[kind][name]!;
-  const object = `${kind === 'pools' ? 'Pool' : 'vCenter'} ${name}`;
-  return attempt([], object, async () => {
-    const presented = await fetchCertificate(endpoint.url);
-    const seen = `presents ${presented.fingerprintSha256} (${presented.subject}, ${presented.selfSigned ? 'self-signed' : `by ${presented.issuer}`}, until ${presented.validTo})`;
-    const { fingerprintSha256: pin, caFile } = endpoint;
-    if (pin !== undefined && sameFingerprint(pin, presented.fingerprintSha256))
-      return [info('certificate', object, `${seen}; that is the pinned one.`)];
-    if (pin === undefined && (caFile !== undefined || !presented.selfSigned)) {
-      await trustFor({ url: endpoint.url, caFile });
-      return [info('certificate', object, `${seen}; the configured authorities are asked at login.`)];
-    }
-    const why = pin === undefined ? 'nothing says that it is to be trusted' : `pinned is ${pin}`;
-    const remedy = `Compare it with the server's own console; if it is the same, set ${kind}.${name}.fingerprintSha256: "${presented.fingerprintSha256}".`;
-    const expected = 'A certificate of a trusted authority, or a pinned one.';
-    return [{ code: 'certificate', severity: 'error', object, observed: `${seen}; ${why}.`, expected, remedy }];
-  });
-}
-
-async function checkTransports(config: Config): Promise<Finding[]> {
-  const { probeTransports } = await import('../../activities/transports.js');
-  const { nbdkit, https, vddk } = await probeTransports({ config });
-  const finding = (severity: Finding['severity'], object: string, observed: string, remedy = ''): Finding => ({
-    ...{ code: 'N2', severity, object, observed, remedy },
-    expected: 'At least one transport can read.',
-  });
-  if (nbdkit === undefined) {
-    return [
-      finding('error', config.transfer.nbdkit, 'nbdkit does not run.', 'Install nbdkit, or set transfer.nbdkit.'),
-    ];
-  }
-  // One is enough; none leaves nothing to read with.
-  const severity = https.usable || vddk.usable ? 'info' : 'error';
+/** What this host reads disks with; another transfer host is asked by the migration itself. */
+async function checkTools({ transfer, policy }: Config): Promise<Finding[]> {
+  const { probeTools, toolFindings } = await import('../../nbd/index.js');
+  const probe = await probeTools(transfer);
+  const version = ({ version = '' }: { version?: string }) => version;
   return [
-    finding('info', config.transfer.nbdkit, `${nbdkit}.`),
-    https.usable
-      ? finding('info', 'https', 'usable (nbdkit curl plugin).')
-      : finding(severity, 'https', `not usable: ${https.why}.`, "Install nbdkit's curl plugin."),
-    vddk.usable
-      ? finding('info', 'vddk', `usable, VDDK library ${vddk.version}.`)
-      : finding(
-          severity,
-          'vddk',
-          `not usable: ${vddk.why}.`,
-          'Set transfer.vddkLibdir to an unpacked VDDK, or read over https.',
-        ),
+    ...(probe.nbdkit.usable ? [info('N1', hostname(), `nbdkit ${version(probe.nbdkit)}.`)] : []),
+    ...(probe.https.usable ? [info('N2', hostname(), 'Transport https is usable (nbdkit curl plugin).')] : []),
+    ...(probe.vddk.usable ? [info('N2', hostname(), `Transport vddk is usable, VDDK ${version(probe.vddk)}.`)] : []),
+    ...toolFindings(hostname(), probe, policy.transport),
   ];
 }
 
@@ -147,26 +99,6 @@ async function checkTemporal(context: Context): Promise<Finding[]> {
       ),
     ];
   });
-}
-
-/** An endpoint that fails is a finding like the others, so that one look shows them all. */
-async function attempt(before: Finding[], object: string, look: () => Promise<Finding[]>): Promise<Finding[]> {
-  try {
-    return [...before, ...(await look())];
-  } catch (error) {
-    const [observed = '', ...rest] = failureMessageOf(error).split('\n');
-    const remedy = rest.find((line) => line.startsWith('Next: '))?.slice('Next: '.length) ?? '';
-    const why = rest.filter((line) => !line.startsWith('Next: ')).join(' ');
-    const expected = 'It answers, and we may log in.';
-    return [
-      ...before,
-      { code: 'endpoint', severity: 'error', object, observed: `${observed} ${why}`.trim(), expected, remedy },
-    ];
-  }
-}
-
-function info(code: FindingCode, object: string, observed: string): Finding {
-  return { code, severity: 'info', object, observed, expected: '', remedy: '' };
 }
 
 function findingText({ severity, code, object, observed, remedy }: Finding): string {

@@ -1,5 +1,6 @@
 import { CancellationScope, isCancellation, upsertSearchAttributes } from '@temporalio/workflow';
 import { counted, failure, findingLine, formatBytes } from '../../shared/index.js';
+import type { Finding } from '../../shared/index.js';
 import type { GuestObservation } from '../../activities/types.js';
 import { step, transferOn, watch } from '../activity-options.js';
 import { ATTRIBUTES } from '../attributes.js';
@@ -10,15 +11,48 @@ import { Ending } from '../run.js';
 import type { Run } from '../run.js';
 import type { Migration } from '../state.js';
 
-/** Stage 0: both sides are inspected; nothing is changed. Errors stop, warnings need an acknowledgement. */
-export async function preflight({ migration, gates }: Run): Promise<void> {
+/**
+ * Stage 0: both sides are inspected; nothing is changed. Errors stop, warnings need an acknowledgement (S31-S34). A check
+ * that went stale while its warnings waited for somebody is made again.
+ */
+export async function preflight(run: Run): Promise<void> {
+  const { input } = run.migration;
+  const answered = new Set<string>();
+  for (;;) {
+    const checkedAt = Date.now();
+    const warnings = (await check(run)).filter((f) => f.severity === 'warning' && !answered.has(f.code + f.object));
+    if (warnings.length === 0) return;
+    const many = counted(warnings.length, 'warning');
+    if (input.acknowledgedWarnings?.reason) {
+      return run.migration.note(`${many} acknowledged at the start.`, input.acknowledgedWarnings, { warnings });
+    }
+    await waitForAcknowledgement(run, many);
+    for (const { code, object } of warnings) answered.add(code + object);
+    if (Date.now() - checkedAt < input.policy.checkValidMinutes * 60_000) return;
+    run.migration.note('The check is repeated: it was old when its warnings were acknowledged.');
+  }
+}
+
+/** Looks at everything, keeps what is found, and ends the migration when one of it is an error: nothing overrides that. */
+async function check({ migration }: Run): Promise<Finding[]> {
   const { input } = migration;
   // The host that will copy is asked, not the one that happens to run this.
-  const probe = await transferOn(input.transferQueue).probeTransports();
-  const plan = await step.preflight({ input, migrationId: migration.id, probe });
+  const transfer = transferOn(input.transferQueue);
+  const probe = await transfer.probeTransports();
+  const { plan, findings: found } = await step.preflight({ input, migrationId: migration.id, probe });
+  const findings = [...found, ...(plan ? await transfer.probeReach({ addresses: plan.mustReach }) : [])];
+  migration.set({ findings });
+  const errors = findings.filter(({ severity }) => severity === 'error');
+  if (errors.length > 0 || !plan) {
+    const list = errors.map(findingLine).join('\n');
+    throw new Ending(
+      'attention',
+      'PreflightFailed',
+      `Preflight of ${input.vm} found what must be mended first:\n${list}`,
+    );
+  }
   migration.plan = plan;
   migration.set({
-    findings: plan.findings,
     transport: plan.transport,
     firmware: plan.source.firmware,
     sourcePower: { found: plan.source.powerState, now: plan.source.powerState },
@@ -31,29 +65,13 @@ export async function preflight({ migration, gates }: Run): Promise<void> {
   });
   const gib = plan.source.disks.reduce((sum, disk) => sum + disk.capacityBytes, 0) / 2 ** 30;
   upsertSearchAttributes([{ key: ATTRIBUTES.diskGiB, value: Math.ceil(gib) }]);
-  const errors = plan.findings.filter((finding) => finding.severity === 'error');
-  if (errors.length > 0) {
-    const list = errors.map(findingLine).join('\n');
-    throw new Ending(
-      'attention',
-      'PreflightFailed',
-      `Preflight of ${input.vm} found what must be mended first:\n${list}`,
-    );
-  }
-  const warnings = plan.findings.filter((finding) => finding.severity === 'warning');
-  if (warnings.length === 0) return;
-  if (input.acknowledgedWarnings?.reason) {
-    return migration.note(
-      `${counted(warnings.length, 'warning')} acknowledged at the start.`,
-      input.acknowledgedWarnings,
-      {
-        warnings,
-      },
-    );
-  }
+  return findings;
+}
+
+async function waitForAcknowledgement({ gates }: Run, many: string): Promise<void> {
   await gates.wait({
     waitingFor: 'warnings',
-    instruction: `Preflight has ${counted(warnings.length, 'warning')}, listed under the findings. Acknowledge with a reason, or cancel.`,
+    instruction: `Preflight has ${many}, listed under the findings. Acknowledge with a reason, or cancel.`,
     accepts: {
       acknowledgeWarnings: async ({ reason }) => {
         if (!reason?.trim()) {
