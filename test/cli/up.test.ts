@@ -205,6 +205,37 @@ describe('surefire up', () => {
     own.remove();
   });
 
+  it('starts a server again that was killed, under the same address, while the workers go on', async () => {
+    const own = makeFolder();
+    const { up, ready } = await start(own.config);
+    const { address, webUrl, temporalPid } = ready;
+    const client = await connectClient({ temporal: { address, webUrl, namespace: 'surefire' } });
+    const { migrationId } = await client.start(inputOf('survivor'));
+    let told = '';
+    up.stderr.on('data', (chunk: Buffer) => (told += chunk.toString()));
+    process.kill(temporalPid, 'SIGKILL');
+    await waitFor(async () => told.includes(`The Temporal server on ${address} ended by itself.`), 10);
+    const found = await waitFor(() => client.status(migrationId).catch(() => false as const), 30);
+    expect(found).toMatchObject({ vm: 'survivor', execution: 'RUNNING' });
+    await waitFor(async () => {
+      const { workers } = await client.health('transfer.test');
+      return Object.values(workers).every((identities) => identities.length > 0);
+    }, 30);
+    for (const { pid } of ready.workers) expect(alive(pid)).toBe(true);
+    await client.close();
+
+    // The database is not locked, nor the port taken, by anybody afterwards.
+    up.kill('SIGINT');
+    expect((await up).exitCode).toBe(0);
+    const again = await startTemporal({
+      ...{ program: findTemporal(), namespace: 'surefire', port: Number(address.split(':')[1]), uiPort: 0 },
+      dbFile: join(own.folder, 'state', 'temporal.db'),
+      logFile: join(own.folder, 'temporal.log'),
+    });
+    await again.stop();
+    own.remove();
+  });
+
   it('is restarted under somebody who watches, who then sees the end', async () => {
     const first = await startServer(place.folder);
     const port = Number(first.address.split(':')[1]);

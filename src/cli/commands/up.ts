@@ -7,7 +7,7 @@ import { failure, ORCHESTRATOR_QUEUE } from '../../shared/index.js';
 import type { Context } from '../context.js';
 import { EXIT } from '../exit-codes.js';
 import { findTemporal } from '../up/find-temporal.js';
-import { startTemporal, type RunningTemporal } from '../up/start-temporal.js';
+import { keepTemporal, type KeptTemporal } from '../up/keep-temporal.js';
 import { supervise, type Supervised } from '../up/supervise.js';
 import { savedViews } from '../up/views.js';
 
@@ -34,26 +34,24 @@ export async function up(context: Context, options: UpOptions): Promise<number> 
     });
   }
   const stopAsked = signalled();
-  const temporal = await startTemporal({
-    program: findTemporal(config.temporal.command),
-    dbFile: resolve(options.db ?? join(config.state.dir, 'temporal.db')),
-    logFile: join(config.state.dir, 'temporal.log'),
-    namespace: config.temporal.namespace,
-    port: options.port ?? portOf(config.temporal.address),
-    uiPort: options.uiPort ?? portOf(config.temporal.webUrl),
-    env: withheldVariables(config),
-  });
+  const temporal = await keepTemporal(
+    {
+      program: findTemporal(config.temporal.command),
+      dbFile: resolve(options.db ?? join(config.state.dir, 'temporal.db')),
+      logFile: join(config.state.dir, 'temporal.log'),
+      namespace: config.temporal.namespace,
+      port: options.port ?? portOf(config.temporal.address),
+      uiPort: options.uiPort ?? portOf(config.temporal.webUrl),
+      env: withheldVariables(config),
+    },
+    context.say,
+  );
   const workers = ROLES.map((role) => superviseWorker(role, config, temporal, context));
   try {
-    const end = Promise.race([stopAsked.then(() => 'asked' as const), temporal.ended.then(() => 'died' as const)]);
-    const ready = await Promise.race([waitForWorkers(config, temporal), end.then(() => false)]);
+    const ready = await Promise.race([waitForWorkers(config, temporal), stopAsked.then(() => false)]);
     if (ready) announce(context, config, temporal, workers);
-    if ((await end) === 'asked') return EXIT.done;
-    throw failure('TemporalUnreachable', {
-      what: `The Temporal server on ${temporal.address} ended by itself.`,
-      why: `Its log is ${join(config.state.dir, 'temporal.log')}.`,
-      next: 'run `surefire up` again; migrations go on where they were.',
-    });
+    await stopAsked;
+    return EXIT.done;
   } finally {
     context.say('Stopping: running copies end at a checkpoint. Migrations go on at the next `surefire up`.');
     // Workers first: each reports to the server how far its copies came.
@@ -62,7 +60,7 @@ export async function up(context: Context, options: UpOptions): Promise<number> 
   }
 }
 
-function superviseWorker(role: (typeof ROLES)[number], config: Config, temporal: RunningTemporal, context: Context) {
+function superviseWorker(role: (typeof ROLES)[number], config: Config, temporal: KeptTemporal, context: Context) {
   const program = fileURLToPath(new URL('../../worker.js', import.meta.url));
   return supervise({
     name: `${role} worker`,
@@ -74,7 +72,7 @@ function superviseWorker(role: (typeof ROLES)[number], config: Config, temporal:
 }
 
 /** True when both queues have a worker, false when that takes too long: the reasons are being told meanwhile. */
-async function waitForWorkers(config: Config, { address, webUrl, pid }: RunningTemporal): Promise<boolean> {
+async function waitForWorkers(config: Config, { address, webUrl, pid }: KeptTemporal): Promise<boolean> {
   const { namespace } = config.temporal;
   const client = await connectClient({ temporal: { address, webUrl, namespace } });
   try {
@@ -86,19 +84,19 @@ async function waitForWorkers(config: Config, { address, webUrl, pid }: RunningT
     await client.close();
   }
   throw failure('Unexpected', {
-    what: `The workers did not come up within ${WORKERS_READY_MS / 1000} s (Temporal runs as process ${pid}).`,
+    what: `The workers did not come up within ${WORKERS_READY_MS / 1000} s (Temporal runs as process ${pid()}).`,
     next: `read ${join(config.state.dir, 'worker-*.log')}.`,
   });
 }
 
-function announce(context: Context, config: Config, temporal: RunningTemporal, workers: Supervised[]): void {
+function announce(context: Context, config: Config, temporal: KeptTemporal, workers: Supervised[]): void {
   const { namespace } = config.temporal;
   const queues = { orchestrator: ORCHESTRATOR_QUEUE, transfer: config.transfer.queue };
   const views = savedViews(temporal.webUrl, namespace);
   const { address, webUrl } = temporal;
   const document = {
     ready: true,
-    ...{ address, webUrl, namespace, stateDir: config.state.dir, temporalPid: temporal.pid, views },
+    ...{ address, webUrl, namespace, stateDir: config.state.dir, temporalPid: temporal.pid(), views },
     workers: ROLES.map((role, index) => ({ role, queue: queues[role], pid: workers[index]?.pid() })),
   };
   const lines = [
