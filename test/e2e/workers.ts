@@ -1,4 +1,5 @@
-import { readFile, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { readFile, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { execa } from 'execa';
@@ -34,6 +35,8 @@ export interface TestWorker {
   logFile: string;
   /** Sends a signal; after SIGKILL and SIGTERM settles when the process is gone. */
   kill(signal: NodeJS.Signals): Promise<void>;
+  /** How fast each disk may move from now on, its successors' too; without a number as fast as it can. */
+  limit(diskMiBPerSecond?: number): Promise<void>;
 }
 
 /**
@@ -44,10 +47,16 @@ export interface TestWorker {
 export async function startTransferWorker(bench: Bench, name: string, queue = `transfer.${name}`): Promise<TestWorker> {
   const { path, temporal } = bench.config;
   const folder = dirname(path);
-  const settings = parse(await readFile(path, 'utf8')) as { transfer: object };
   const file = join(folder, `${name}.yaml`);
-  const transfer = { ...settings.transfer, queue, runDir: join(folder, `run-${name}`) };
-  await writeFile(file, stringify({ ...settings, transfer }), { mode: 0o600 });
+  const limit = async (diskMiBPerSecond?: number) => {
+    const settings = parse(await readFile(path, 'utf8')) as { transfer: object };
+    const limits = diskMiBPerSecond === undefined ? {} : { diskMiBPerSecond };
+    const transfer = { ...settings.transfer, queue, limits, runDir: join(folder, `run-${name}`) };
+    // By rename, because the worker may read at any moment.
+    await writeFile(`${file}.new`, stringify({ ...settings, transfer }), { mode: 0o600 });
+    await rename(`${file}.new`, file);
+  };
+  if (!existsSync(file)) await limit();
   const logFile = join(folder, `worker-${name}.log`);
   const child = execa(process.execPath, [WORKER, '--role', 'transfer', '--config', file], {
     reject: false,
@@ -66,5 +75,5 @@ export async function startTransferWorker(bench: Bench, name: string, queue = `t
     const identities = (await bench.client.health(queue)).workers[queue] ?? [];
     return identities.some((identity) => identity.startsWith(`${child.pid}@`));
   });
-  return { pid: child.pid ?? 0, queue, logFile, kill };
+  return { pid: child.pid ?? 0, queue, logFile, kill, limit };
 }
