@@ -88,6 +88,7 @@ describe('docker-compose.yml', () => {
       'config /etc/surefire',
       'config /etc/surefire',
       'deploy/temporal /etc/temporal/surefire',
+      'deploy/temporal /etc/temporal/surefire',
       'deploy/vddk /opt/vddk',
     ]);
     // The one thing that must not be lost has a volume with a name.
