@@ -33,7 +33,7 @@ beforeAll(async () => {
 afterAll(() => bench?.stop());
 
 describe.concurrent('a pause', () => {
-  it('[S14] by command at 10, 50 and 90 % of a disk stops it at a checkpoint, and nothing is sent twice', async () => {
+  it('[S14] at 10, 50 and 90 % of a disk stops it at a checkpoint, and nothing is sent twice', async () => {
     const { run, vdi, worker } = await startSlowly('held');
     const writers: unknown[] = [];
     for (const percent of PERCENTS) {
@@ -56,7 +56,7 @@ describe.concurrent('a pause', () => {
       expect(await cli('resume', 'held')).toMatchObject({ exitCode: 0 });
     }
     await worker.limit();
-    expect((await failureOf(run.say('resume', {}))).message).toContain('resume for');
+    expect(await cli('resume', 'held')).toMatchObject({ exitCode: 13, stderr: expect.stringContaining('was refused') });
     const { record } = await run.reaches('verification');
     expectSentOnce(await sentTo(vdi));
     // A transfer that begins anew counts from attempt 1: its mark on the disk must be another all the same (R17).
@@ -101,11 +101,12 @@ describe.concurrent('a pause', () => {
   it('[S14] at a gate takes the answer and lets nothing follow; the clock of the clean snapshot goes on (R5)', async () => {
     const run = await bench.migrate('asked', { policy: { snapshotHours: 20 / 3600 } });
     const { artifacts } = await run.reaches('verification');
-    await run.say('pause', { reason: 'the pool is being patched' });
+    expect((await cli('pause', 'asked')).exitCode).toBe(2);
+    expect((await cli('pause', 'asked', '--reason', 'the pool is being patched')).exitCode).toBe(0);
     expect((await bench.client.status(run.id)).waitingFor).toBe('resume');
     const held = await run.status();
     expect(held.waitingFor).toBe('verification');
-    expect(held.instruction).toContain('Paused by olga since');
+    expect(held.instruction).toContain('Paused by tester since');
     await run.say('acceptTestCopy', {});
     const answered = await run.reaches('resume');
     expect(answered.stage).toBe('verification');
@@ -180,7 +181,8 @@ describe.concurrent('ten pauses', () => {
       await run.say('pause', { reason: `round ${round}` });
       if (round === 4) crash = (await startTransferWorker(bench, 'cycled')).kill;
       if (round === 6) await crashes();
-      expect((await stands(run)).stage).toBe('base-copy');
+      // The last time the resume comes before the transfers have reported that they stopped.
+      if (round < 10) expect((await stands(run)).stage).toBe('base-copy');
       if (round === 2) await crashes();
       expect(await ownedBy(run)).toEqual({ VM: 1, VDI: 2 });
       await run.say('resume', {});
