@@ -83,6 +83,7 @@ async function end({ migration, gates }: Run, ending: Ending): Promise<never> {
     if (migration.undo.list().length > 0) migration.enter('rolling-back');
     migration.note(ending.message);
     const failed = await migration.undo.runAll();
+    if (migration.targetHasRun) migration.note(whatIsKept(migration));
     const found = migration.madeSomething ? await lookForLeftovers(migration) : [];
     const outcome = failed.length > 0 ? 'attention' : ending.outcome;
     migration.set({ outcome, allowed: [], instruction: undefined });
@@ -95,6 +96,12 @@ async function end({ migration, gates }: Run, ending: Ending): Promise<never> {
       report,
     );
   });
+}
+
+/** Deleting it is a word of its own, by somebody who knows what was written to it (R24). */
+function whatIsKept({ targetVmUuid, disks }: Migration): string {
+  const vdis = disks.map(({ label, vdiUuid }) => `${label} ${vdiUuid}`).join(', ');
+  return `Kept on the target: VM ${targetVmUuid} (${vdis}) and its snapshots, with what was written there since the cutover. Delete them when nobody needs that.`;
 }
 
 async function lookForLeftovers(migration: Migration): Promise<string[]> {

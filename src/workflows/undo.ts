@@ -139,9 +139,6 @@ export class UndoStack {
     const { hasRun } = await undoing.withdrawTarget(named);
     this.#migration.targetHasRun = hasRun;
     if (!hasRun) return undoing.destroyTarget(target);
-    await undoing.retireTarget(named);
-    this.#migration.note(
-      `Kept on the target: VM "[Rolled back] ${input.vm}" (${targetVmUuid}), blocked from starting, with what was written to it since the cutover. Delete it when nobody needs that.`,
-    );
+    return undoing.retireTarget(named);
   }
 }
