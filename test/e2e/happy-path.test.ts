@@ -1,12 +1,10 @@
 import { readFile } from 'node:fs/promises';
-import { delimiter, dirname } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { cachePath } from '../../lab/cache.js';
 import { freePort } from '../../lab/ports.js';
 import type { LabCall } from '../../lab/vsphere/admin.js';
 import { STAGES } from '../../src/shared/index.js';
-import { Bench, MIB, OPERATOR, plain } from './harness.js';
 import { runCli } from '../cli/harness.js';
+import { Bench, MIB, OPERATOR, plain, useChosenNbdkit } from './harness.js';
 import { travelByDefault, travelCold, travelLive } from './journeys.js';
 import { CANARY, placesOf, SecretScan } from './secret-scan.js';
 import { cliOf } from './watching.js';
@@ -26,9 +24,7 @@ let secrets: string[];
 let prometheus: string;
 
 beforeAll(async () => {
-  // The nbdkit that set-up has chosen: its vddk plugin may not be the distribution's.
-  const nbdkit = (await readFile(cachePath('nbdkit.path'), 'utf8')).trim();
-  process.env['PATH'] = `${dirname(nbdkit)}${delimiter}${process.env['PATH']}`;
+  await useChosenNbdkit();
   const metrics = `127.0.0.1:${await freePort(0)}`;
   bench = await Bench.start(
     [

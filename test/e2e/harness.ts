@@ -1,7 +1,8 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
 import { Client, Connection } from '@temporalio/client';
+import { cachePath } from '../../lab/cache.js';
 import { LAB_ENDPOINTS, writeConfig, type ConfigChoices } from '../../lab/demo/config.js';
 import { startLab, type Lab, type LabVmSpec } from '../../lab/lab.js';
 import { VsphereAdmin } from '../../lab/vsphere/admin.js';
@@ -30,6 +31,12 @@ export const plain = (name: string, vsphere: LabVmSpec['vsphere'] = {}): LabVmSp
   firmware: 'bios',
   vsphere: { tools: 'none', ...vsphere },
 });
+
+/** The nbdkit that set-up has chosen: its vddk plugin may not be the distribution's. With it `auto` means VDDK. */
+export async function useChosenNbdkit(): Promise<void> {
+  const nbdkit = (await readFile(cachePath('nbdkit.path'), 'utf8')).trim();
+  process.env['PATH'] = `${dirname(nbdkit)}${delimiter}${process.env['PATH']}`;
+}
 
 export interface Choices {
   policy?: Partial<MigrationPolicy>;
@@ -105,6 +112,7 @@ export class Bench {
       return out.includes('\n');
     });
     const { address, webUrl, namespace, temporalPid } = JSON.parse(out) as Announced;
+    if (address === undefined) throw new Error(`surefire up refuses: ${out}`);
     const client = await connectClient({ temporal: { address, webUrl, namespace } });
     const connection = await Connection.connect({ address });
     const temporal = new Client({ connection, namespace });
