@@ -15,6 +15,8 @@ export interface Row {
   count?: number;
   digests?: boolean;
   mapOnly?: boolean;
+  /** In a process that has copied nothing before. */
+  fresh?: boolean;
   delta?: boolean;
   /** Inside a process that is a Temporal worker. */
   temporal?: boolean;
@@ -104,7 +106,8 @@ export function cases(scale = 1): Case[] {
     {
       ...{ id: 'b', title: '64 GiB, of which 2 GiB lie scattered in extents of 64 KiB to 1 MiB' },
       disks: { sparse: scattered(64 * GiB, 2 * GiB, 64 * KiB, MiB) },
-      ...{ rows: [ours, plain, mover, ...readers, xo], base: C, targets: [...likeC, digestCost, overXo(8)] },
+      rows: [ours, plain, { ...plain, name: 'ours, no digests, a fresh process', fresh: true }, mover, ...readers, xo],
+      ...{ base: C, targets: [...likeC, digestCost, overXo(8)] },
     },
     {
       ...{ id: 'b2', title: '64 GiB, of which 0.5 GiB lie scattered in extents of 64 KiB' },

@@ -1,9 +1,17 @@
 import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { NbdClient } from '../src/nbd/index.js';
-import { copyPass, planFromAreas, planFromMap, type Checkpoint, type Plan } from '../src/transfer/index.js';
+import {
+  copyPass,
+  createHasher,
+  planFromAreas,
+  planFromMap,
+  type Checkpoint,
+  type Plan,
+} from '../src/transfer/index.js';
 import { openSegmentPut } from '../src/xapi/upload/index.js';
 
 /** What one run of our mover has to do; it comes as JSON in the first argument. */
@@ -19,6 +27,8 @@ export interface Job {
   areasFile?: string;
   /** Ends after the map. */
   mapOnly?: boolean;
+  /** Warms up first: a worker has copied before, and its code is compiled. */
+  warm?: boolean;
   /** Copies as activities of a Temporal worker in this process, one for each disk. */
   temporal?: { address: string };
 }
@@ -37,12 +47,22 @@ export interface Taken {
 }
 
 const RESOLUTION_MS = 5;
+const KIB = 1024;
+const MIB = 1024 * KIB;
+/** The line that says that the clock starts now. */
+export const READY = 'ready';
 
 /** One disk from its NBD socket to the sink, with the product's own parts: what `copyDisk` does between vSphere and XAPI. */
-async function copy(job: Job, socketPath: string, ca: string, beat?: (details: unknown) => void): Promise<void> {
+async function copy(
+  job: Job,
+  socketPath: string,
+  ca: string,
+  beat?: (details: unknown) => void,
+  given?: Plan,
+): Promise<void> {
   const openReader = () => NbdClient.connect({ socketPath });
   let saved: Checkpoint | undefined;
-  const plan = await planOf(job, openReader);
+  const plan = given ?? (await planOf(job, openReader));
   if (job.mapOnly === true) return;
   await copyPass({
     ...{ plan, openReader, pass: 'bench', snapshot: 'bench', signal: new AbortController().signal },
@@ -97,7 +117,12 @@ function peakMiB(): number {
 async function main(): Promise<void> {
   const job = JSON.parse(process.argv[2] ?? '') as Job;
   const ca = await readFile(job.caFile, 'utf8');
-  const { temporal } = job;
+  await createHasher(); // the native module is loaded
+  const asActivities = job.temporal && (await import('./temporal.js')).asActivities;
+  if (job.warm === true) await warmUp(job, ca);
+  process.stdout.write(`${READY}\n`);
+  await sleep(50);
+
   let firstAt = Infinity;
   let taken: ReturnType<typeof measure> | undefined;
   const ends: number[] = [];
@@ -107,12 +132,29 @@ async function main(): Promise<void> {
     await copy(job, socket, ca, beat);
     ends.push(performance.now());
   });
-  if (temporal === undefined) await Promise.all(copies.map((run) => run()));
-  else await (await import('./temporal.js')).asActivities(temporal.address, copies);
+  await (asActivities?.(job.temporal?.address ?? '', copies) ?? Promise.all(copies.map((run) => run())));
   const done = ends.map((at) => (at - firstAt) / 1000);
   process.stdout.write(
     `${JSON.stringify({ ...(taken ?? measure())(), wall: Math.max(...done), done } satisfies Taken)}\n`,
   );
+}
+
+/** One PUT of few large and many small chunks: after thousands of calls V8 has compiled what it will compile. */
+async function warmUp(job: Job, ca: string): Promise<void> {
+  const [socketPath = ''] = job.sockets;
+  const client = await NbdClient.connect({ socketPath });
+  const { sizeBytes } = client;
+  await client.close();
+  const large = Math.min(32 * MIB, sizeBytes / 2);
+  const small = Array.from({ length: 6144 }, (_, index) => ({
+    ...{ offset: large + ((index * 32 * KIB) % (sizeBytes - large)), length: 16 * KIB },
+  }));
+  await copy(job, socketPath, ca, undefined, {
+    ...(await planFromAreas('delta', sizeBytes, [{ offset: 0, length: large }])),
+    ranges: [{ offset: 0, length: large }, ...small],
+    plannedBytes: large + small.length * 16 * KIB,
+  });
+  await sleep(200);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await main();

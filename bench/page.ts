@@ -18,7 +18,7 @@ export function performancePage(facts: Record<string, string>, results: CaseResu
     [
       '- Rows of one table were run in turn, forwards and backwards, each with a new nbdkit and a new receiver. Compare within a table; between tables the machine may have been another one.',
       '- Figures are medians. Rates count the bytes that had to be moved, not those that were sent.',
-      '- `ours` is the mover as the product runs it: TLS, BLAKE3 of every byte, zero test, checkpoints. The process starts before the clock does.',
+      '- `ours` is the mover as the product runs it: TLS, BLAKE3 of every byte, zero test, checkpoints, in a process that has copied before, as a worker has.',
       '- `C mover` does the same with one native thread and nothing around it: the limit.',
       '- Disks are files in memory behind `nbdkit file`; the receiver counts and forgets, with the TLS policy of XAPI. A real source and a real host are slower: CPU per GiB tells how many streams one core feeds.',
       '- On two CPUs sender, nbdkit and receiver compete; rates are those of all three together.',

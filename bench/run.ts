@@ -11,7 +11,7 @@ import { startNbdkit } from '../src/nbd/index.js';
 import type { Row } from './cases.js';
 import type { Disk } from './disks.js';
 import { cpuSecondsOf, machineSeconds } from './machine.js';
-import type { Job, Taken } from './ours.js';
+import { READY, type Job, type Taken } from './ours.js';
 import type { Programs } from './programs.js';
 
 const LONGEST_RUN_MS = 600_000;
@@ -66,34 +66,54 @@ export async function runRow(bench: Bench, row: Row, disk: Disk): Promise<Run> {
   const sockets = kits.map((kit) => kit.socketPath);
   const needsSink = row.by === 'ours' || row.by === 'mover' || row.by === 'xo';
   const sink = needsSink ? await startSink(bench, row) : undefined;
+  const pids = { nbdkit: kits.map((kit) => kit.pid), sink: sink?.pids ?? [] };
+  const look = async () => ({
+    ...{ at: performance.now(), machine: await machineSeconds() },
+    ...{ nbdkit: await sumOf(pids.nbdkit), sink: await sumOf(pids.sink) },
+  });
   try {
-    const before = await machineSeconds();
-    const startedAt = performance.now();
-    const taken = await runMover(bench, row, disk, sockets, sink?.port ?? 0);
-    const seconds = (performance.now() - startedAt) / 1000;
-    const after = await machineSeconds();
-    const puts = row.mapOnly === true || sink === undefined ? 0 : count;
+    let before = look();
+    const taken = await runMover(bench, row, disk, sockets, sink?.port ?? 0, () => void (before = look()));
+    const [began, ended] = [await before, await look()];
+    const seconds = (ended.at - began.at) / 1000;
+    const warmUps = row.by === 'ours' && isWarm(row) ? 1 : 0;
+    const puts = row.mapOnly === true || sink === undefined ? 0 : count + warmUps;
     for (const until = Date.now() + 5_000; sink && sink.puts.length < puts && Date.now() < until;) await sleep(10);
     if (sink && (sink.puts.length < puts || sink.puts.some(({ ok }) => !ok))) {
       throw new Error(`${row.name}: a PUT did not end well`);
     }
-    const nbdkitCpu = await sumOf(kits.map((kit) => kit.pid));
-    const sinkCpu = sink && (await sumOf(sink.pids));
-    const ours = taken.user + taken.sys + nbdkitCpu + (sinkCpu ?? 0);
+    const [nbdkitCpu, sinkCpu] = [ended.nbdkit - began.nbdkit, ended.sink - began.sink];
     return {
       ...taken,
       bytes: (row.delta === true ? disk.changedBytes : disk.allocatedBytes) * count,
-      ...(sink === undefined || puts === 0 ? {} : { sent: sink.puts.reduce((sum, put) => sum + put.wire, 0) }),
-      ...{ nbdkitCpu, ...(sinkCpu === undefined ? {} : { sinkCpu }) },
-      foreign: Math.max(0, after.busy - before.busy - ours) / seconds,
-      stolen: (after.stolen - before.stolen) / seconds,
+      ...(sink === undefined || puts === 0
+        ? {}
+        : { sinkCpu, sent: sink.puts.slice(warmUps).reduce((sum, put) => sum + put.wire, 0) }),
+      nbdkitCpu,
+      foreign: Math.max(
+        0,
+        (ended.machine.busy - began.machine.busy - taken.user - taken.sys - nbdkitCpu - sinkCpu) / seconds,
+      ),
+      stolen: (ended.machine.stolen - began.machine.stolen) / seconds,
     };
   } finally {
     await Promise.all([...kits.map((kit) => kit.stop()), sink?.stop()]);
   }
 }
 
-function runMover(bench: Bench, row: Row, disk: Disk, sockets: string[], port: number): Promise<Taken> {
+function isWarm(row: Row): boolean {
+  return row.fresh !== true && row.mapOnly !== true;
+}
+
+/** @param onReady Called when the mover says that the clock starts. */
+function runMover(
+  bench: Bench,
+  row: Row,
+  disk: Disk,
+  sockets: string[],
+  port: number,
+  onReady: () => void,
+): Promise<Taken> {
   const [socket = ''] = sockets;
   const { programs } = bench;
   const uri = `nbd+unix:///?socket=${socket}`;
@@ -101,12 +121,17 @@ function runMover(bench: Bench, row: Row, disk: Disk, sockets: string[], port: n
   switch (row.by) {
     case 'ours': {
       const job: Job = {
-        ...{ sockets, port, caFile: bench.certFile, digests: row.digests === true },
+        ...{ sockets, port, caFile: bench.certFile, digests: row.digests === true, warm: isWarm(row) },
         ...(row.mapOnly === true ? { mapOnly: true } : {}),
         ...(row.delta === true ? { areasFile: disk.areasFile } : {}),
         ...(row.temporal === true ? { temporal: { address: bench.temporalAddress ?? '' } } : {}),
       };
-      return answerOf(process.execPath, [fileURLToPath(new URL('./ours.js', import.meta.url)), JSON.stringify(job)], 1);
+      return answerOf(
+        process.execPath,
+        [fileURLToPath(new URL('./ours.js', import.meta.url)), JSON.stringify(job)],
+        1,
+        onReady,
+      );
     }
     case 'mover':
       return measured(programs.mover, socket, String(port), '8', ...(row.delta === true ? [disk.areasFile] : []));
@@ -137,18 +162,21 @@ function runMover(bench: Bench, row: Row, disk: Disk, sockets: string[], port: n
 }
 
 /** Runs a program and takes the JSON line that it writes on the descriptor. */
-async function answerOf(command: string, args: string[], descriptor: 1 | 3): Promise<Taken> {
+async function answerOf(command: string, args: string[], descriptor: 1 | 3, onReady?: () => void): Promise<Taken> {
   const child = spawn(command, args, {
     stdio: ['ignore', descriptor === 1 ? 'pipe' : 'ignore', 'pipe', ...(descriptor === 3 ? ['pipe' as const] : [])],
     timeout: LONGEST_RUN_MS,
     killSignal: 'SIGKILL',
   });
-  const [said, complaints] = [child.stdio[descriptor], child.stderr].map((stream) => textOf(stream as Readable));
+  let taken: (Taken & { status?: number }) | undefined;
+  createInterface({ input: child.stdio[descriptor] as Readable }).on('line', (line) => {
+    if (line === READY) onReady?.();
+    else if (line.startsWith('{')) taken = JSON.parse(line) as Taken;
+  });
+  const complaints = textOf(child.stderr as Readable);
   const [code] = (await once(child, 'close')) as [number | null];
-  const line = (await said)?.split('\n').find((text) => text.startsWith('{'));
-  const taken = line === undefined ? undefined : (JSON.parse(line) as Taken & { status?: number });
   if (code === 0 && taken !== undefined && (taken.status ?? 0) === 0) return taken;
-  throw new Error(`${command} ${args.join(' ').slice(0, 200)} failed (${code}): ${(await complaints)?.slice(-600)}`);
+  throw new Error(`${command} ${args.join(' ').slice(0, 200)} failed (${code}): ${(await complaints).slice(-600)}`);
 }
 
 async function textOf(stream: Readable): Promise<string> {

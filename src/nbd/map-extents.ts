@@ -4,7 +4,7 @@ import type { MapExtent } from './types.js';
  * Bytes asked for in one BLOCK_STATUS. Near 4 GiB nbdkit clips an extent to 2^32-1 and the next offset is unaligned
  * (nbdkit 1.42.3, server/protocol.c); windows must be multiples of VDDK's 64 KiB.
  */
-const WINDOW_BYTES = 1024 ** 3;
+const WINDOW_BYTES = 3 * 1024 ** 3;
 const WINDOWS_AHEAD = 16;
 const FLAG_HOLE = 1;
 const FLAG_ZERO = 2;
@@ -15,7 +15,7 @@ export interface MappedDisk {
   blockStatus(offset: number, length: number): Promise<number[]>;
 }
 
-/** Streams the map of a disk: 16 windows of 1 GiB in flight, nothing kept but the run being merged. */
+/** Streams the map of a disk: 16 windows of 3 GiB in flight, nothing kept but the run being merged. */
 export async function* mapExtents(disk: MappedDisk): AsyncGenerator<MapExtent> {
   const { sizeBytes } = disk;
   if (sizeBytes === 0) return;

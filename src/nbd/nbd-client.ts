@@ -34,8 +34,8 @@ export class NbdClient implements BlockReader {
     }
   }
 
-  async read(offset: number, length: number, buffer: Buffer): Promise<void> {
-    await this.#connection.request(CMD_READ, offset, length, buffer);
+  read(offset: number, length: number, buffer: Buffer): Promise<unknown> {
+    return this.#connection.request(CMD_READ, offset, length, buffer);
   }
 
   /** Pairs of length and flags (1 hole, 2 reads as zero) from `offset` on; may cover less than was asked, or more. */

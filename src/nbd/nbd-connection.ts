@@ -176,11 +176,16 @@ export class NbdConnection {
     bytes.writeUInt32BE(id, 12);
     bytes.writeBigUInt64BE(BigInt(offset), 16);
     bytes.writeUInt32BE(length, 24);
+    // Those of one turn leave together: a map has sixteen. A read is mostly alone, and waits for nobody.
+    if (command === CMD_BLOCK_STATUS && !this.#socket.writableCorked) {
+      this.#socket.cork();
+      process.nextTick(() => this.#socket.uncork());
+    }
     this.#socket.write(bytes);
   }
 
-  // During the handshake bytes arrive in pieces of at most one reply header. So when it ends, the buffer that Node has
-  // already been given for the next read is exactly the reply reader's empty header.
+  // During the handshake the reply reader's space only lends its memory. So when it ends, the buffer that Node has already
+  // been given for the next read is exactly where the first reply belongs.
   #take(want: number): Promise<Buffer> {
     return new Promise((resolve, reject) => {
       if (this.#unusable !== undefined) return reject(this.#unusable);

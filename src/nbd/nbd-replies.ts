@@ -1,4 +1,4 @@
-import { HEADROOM_BYTES } from '../shared/blocks.js';
+import { HEADROOM_BYTES, TAILROOM_BYTES } from '../shared/blocks.js';
 
 const STRUCTURED_MAGIC = 0x668e33ef;
 const SIMPLE_MAGIC = 0x67446698;
@@ -10,6 +10,8 @@ const CHUNK_STATUS = 5;
 const CHUNK_ERROR_BIT = 0x8000;
 const STRUCTURED_HEADER_BYTES = 20;
 const SIMPLE_HEADER_BYTES = 16;
+/** Read at a time while no payload is awaited: a hundred replies to BLOCK_STATUS. */
+const SMALL_BYTES = 4096;
 /** Block status of 1 GiB in steps of 512 bytes would still fit. */
 const LONGEST_SMALL_REPLY = 20 * 1024 * 1024;
 const ERRNO: Record<number, string> = { 5: 'EIO', 12: 'ENOMEM', 22: 'EINVAL', 108: 'ESHUTDOWN' };
@@ -38,17 +40,20 @@ export interface ReplyOwner {
 }
 
 /**
- * Reads replies, in any order. A reply's header is read by itself, so it is always known where the next bytes belong, and
- * read data goes from the socket into the caller's buffer without a copy.
+ * Reads replies, in any order. A read's data goes from the socket into the caller's buffer without a copy, all but what
+ * came together with its header; and the header that follows it comes in the same read of the socket.
  *
  * Nothing is believed: every part has to belong to a request, to add something to it, and to say so without contradiction.
  * So a server that talks nonsense can neither keep a request waiting for ever nor put a byte where it does not belong.
  */
 export class ReplyReader {
   readonly #owner: ReplyOwner;
-  #header = Buffer.alloc(STRUCTURED_HEADER_BYTES);
+  readonly #small = Buffer.alloc(SMALL_BYTES);
+  #headerBytes = STRUCTURED_HEADER_BYTES;
   #onHeader = () => this.#onStructured();
-  #target: Buffer = this.#header;
+  /** Bytes go here; `#complete` is called when `#needed` of them are in. What comes beyond is the next reply. */
+  #target: Buffer = this.#small;
+  #needed = STRUCTURED_HEADER_BYTES;
   #filled = 0;
   #complete = () => this.#onHeader();
 
@@ -58,7 +63,7 @@ export class ReplyReader {
 
   /** Before the first request, for a server without structured replies. */
   useSimpleReplies(): void {
-    this.#header = Buffer.alloc(SIMPLE_HEADER_BYTES);
+    this.#headerBytes = SIMPLE_HEADER_BYTES;
     this.#onHeader = () => this.#onSimple();
     this.#next();
   }
@@ -71,28 +76,42 @@ export class ReplyReader {
   /** So many bytes have been put into `space()`. */
   received(length: number): void {
     this.#filled += length;
-    if (this.#filled === this.#target.length) this.#complete();
+    if (this.#filled < this.#needed) return;
+    let beyond = this.#target.subarray(this.#needed, this.#filled);
+    do {
+      this.#complete();
+      // Never more than is needed: so what is left over stays in one piece, and ahead of a header copied to the front.
+      this.#filled = beyond.copy(this.#target, 0, 0, this.#needed);
+      beyond = beyond.subarray(this.#filled);
+    } while (this.#filled >= this.#needed);
+  }
+
+  /** Nothing that comes now is looked at. */
+  #broken(why: string): void {
+    this.#needed = Number.MAX_SAFE_INTEGER;
+    this.#owner.broken(why);
   }
 
   #next(): void {
-    this.#expect(this.#header, this.#onHeader);
+    this.#expect(this.#small, this.#headerBytes, this.#onHeader);
   }
 
-  #expect(target: Buffer, complete: () => void): void {
+  /** @param target May have room for more than is needed. */
+  #expect(target: Buffer, needed: number, complete: () => void): void {
     this.#target = target;
+    this.#needed = needed;
     this.#filled = 0;
     this.#complete = complete;
-    if (target.length === 0) complete();
   }
 
   /** The request that the header names, with its 64-bit cookie at `at`; ours fit the lower half. */
   #requestAt(at: number, magic: number): { id: number; request: NbdRequest } | undefined {
-    const id = this.#header.readUInt32BE(at + 4);
+    const id = this.#small.readUInt32BE(at + 4);
     const request = this.#owner.find(id);
-    if (this.#header.readUInt32BE(0) === magic && this.#header.readUInt32BE(at) === 0 && request !== undefined) {
+    if (this.#small.readUInt32BE(0) === magic && this.#small.readUInt32BE(at) === 0 && request !== undefined) {
       return { id, request };
     }
-    this.#owner.broken('the NBD server sent something that is no reply to us');
+    this.#broken('the NBD server sent something that is no reply to us');
     return undefined;
   }
 
@@ -100,7 +119,7 @@ export class ReplyReader {
     const found = this.#requestAt(8, SIMPLE_MAGIC);
     if (found === undefined) return;
     const { id, request } = found;
-    const code = this.#header.readUInt32BE(4);
+    const code = this.#small.readUInt32BE(4);
     const done = () => {
       this.#owner.finished(id, request);
       this.#next();
@@ -110,28 +129,28 @@ export class ReplyReader {
       return done();
     }
     const { buffer, length } = request;
-    if (buffer === undefined) return this.#owner.broken('the NBD server answered what it cannot know');
+    if (buffer === undefined) return this.#broken('the NBD server answered what it cannot know');
     request.bytesGot = length;
-    this.#expect(buffer.subarray(HEADROOM_BYTES, HEADROOM_BYTES + length), done);
+    this.#expect(buffer.subarray(HEADROOM_BYTES, HEADROOM_BYTES + length + TAILROOM_BYTES), length, done);
   }
 
   #onStructured(): void {
     const found = this.#requestAt(8, STRUCTURED_MAGIC);
     if (found === undefined) return;
     const { id, request } = found;
-    const isLast = (this.#header.readUInt16BE(4) & FLAG_DONE) !== 0;
-    const type = this.#header.readUInt16BE(6);
-    const length = this.#header.readUInt32BE(16);
+    const isLast = (this.#small.readUInt16BE(4) & FLAG_DONE) !== 0;
+    const type = this.#small.readUInt16BE(6);
+    const length = this.#small.readUInt32BE(16);
     const done = () => {
       if (isLast) this.#owner.finished(id, request);
       this.#next();
     };
     if (type === CHUNK_DATA && request.buffer !== undefined) return this.#onData(request, request.buffer, length, done);
-    if (length > LONGEST_SMALL_REPLY) return this.#owner.broken(`the NBD server sent a reply of ${length} bytes`);
+    if (length > LONGEST_SMALL_REPLY) return this.#broken(`the NBD server sent a reply of ${length} bytes`);
     const body = Buffer.allocUnsafe(length);
-    this.#expect(body, () => {
+    this.#expect(body, length, () => {
       if (this.#takeSmall(request, type, body, isLast)) return done();
-      this.#owner.broken(`the NBD server sent a chunk of type ${type} and ${length} bytes that makes no sense`);
+      this.#broken(`the NBD server sent a chunk of type ${type} and ${length} bytes that makes no sense`);
     });
   }
 
@@ -161,22 +180,23 @@ export class ReplyReader {
   #onData(request: NbdRequest, buffer: Buffer, length: number, done: () => void): void {
     if (length - 8 === request.length && request.bytesGot === 0) {
       // The usual case: one reply holds all. Its 8-byte offset goes into the headroom, saving a read of its own.
-      return this.#expect(buffer.subarray(HEADROOM_BYTES - 8, HEADROOM_BYTES + request.length), () => {
+      const place = buffer.subarray(HEADROOM_BYTES - 8, HEADROOM_BYTES + request.length + TAILROOM_BYTES);
+      return this.#expect(place, 8 + request.length, () => {
         if (buffer.readBigUInt64BE(HEADROOM_BYTES - 8) !== BigInt(request.offset)) return this.#unasked();
         request.bytesGot = request.length;
         done();
       });
     }
     const position = Buffer.allocUnsafe(8);
-    this.#expect(position, () => {
+    this.#expect(position, 8, () => {
       const place = this.#payloadAt(request, position.readBigUInt64BE(0), length - 8);
       if (place === undefined) this.#unasked();
-      else this.#expect(place, done);
+      else this.#expect(place, place.length, done);
     });
   }
 
   #unasked(): void {
-    this.#owner.broken('the NBD server sent data that nobody asked for');
+    this.#broken('the NBD server sent data that nobody asked for');
   }
 
   /** Where a part of a read goes; undefined when it lies outside, is empty, or has come before. */

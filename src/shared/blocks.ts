@@ -5,18 +5,20 @@
  * there, so that header and payload leave in one write and are never copied.
  */
 export const HEADROOM_BYTES = 12;
+/** Room behind the payload, where there is some, takes the header of the reply that follows: one read of the socket less. */
+export const TAILROOM_BYTES = 20;
 
 /** Reads blocks of one disk. `NbdClient` is one; so is the reader that reconnects. */
 export interface BlockReader {
   /** Size of the disk as the server states it. */
   readonly sizeBytes: number;
   /**
-   * Reads `length` bytes at `offset` into `buffer`, from `HEADROOM_BYTES` on. Many reads may be in flight, each with a
+   * Reads `length` bytes at `offset` into `buffer`, from `HEADROOM_BYTES` on; what is around them in it is overwritten. Many reads may be in flight, each with a
    * buffer of its own; a buffer belongs to the reader until its promise settles.
    *
    * @throws NbdConnectionLost (retryable): the connection is of no more use, whatever its reads answered.
    */
-  read(offset: number, length: number, buffer: Buffer): Promise<void>;
+  read(offset: number, length: number, buffer: Buffer): Promise<unknown>;
   /** Waits (bounded) for the reads in flight, then closes. May be called twice. */
   close(): Promise<void>;
 }

@@ -13,7 +13,7 @@ export async function* chunkReads(
   const free: Buffer[] = Array.from({ length: READS_AHEAD + 1 }, () =>
     Buffer.allocUnsafeSlow(HEADROOM_BYTES + CHUNK_BYTES),
   );
-  const ahead: { chunk: Chunk; buffer: Buffer; ready: Promise<void> }[] = [];
+  const ahead: { chunk: Chunk; buffer: Buffer; ready: Promise<unknown> }[] = [];
   const fill = () => {
     while (free.length > 0) {
       const chunk = cursor.next();

@@ -3,7 +3,7 @@ import { addTimes, NO_TIME, type TimeSpent } from '../shared/time-spent.js';
 import { resumePoint } from './checkpoint.js';
 import { DigestChain } from './digest-chain.js';
 import { nextSegment, type Segment } from './plan.js';
-import { makePool, pump } from './pump.js';
+import { makePool, pump, type Pool } from './pump.js';
 import { RateMeter } from './rate-meter.js';
 import { ReconnectingReader } from './reconnecting-reader.js';
 import type { Checkpoint, CopyPassOptions, CopyPassResult } from './types.js';
@@ -50,7 +50,7 @@ export async function copyPass(options: CopyPassOptions): Promise<CopyPassResult
 interface Run {
   index: number;
   reader: ReconnectingReader;
-  pool: Buffer[];
+  pool: Pool;
   depth: number;
   progress: Progress;
 }

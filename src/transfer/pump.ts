@@ -1,4 +1,4 @@
-import { HEADROOM_BYTES, type SegmentWriter } from '../shared/blocks.js';
+import { HEADROOM_BYTES, TAILROOM_BYTES, type SegmentWriter } from '../shared/blocks.js';
 import { NO_TIME, type TimeSpent } from '../shared/time-spent.js';
 import type { Chain } from './digest-chain.js';
 import { nonZeroRuns } from './non-zero-runs.js';
@@ -16,8 +16,7 @@ export interface PumpOptions {
   writer: SegmentWriter;
   /** Goes on from the chunk before the segment. */
   chain: Chain;
-  /** `depth + 2` buffers of a chunk plus headroom. Those of reads that were given up are not returned. */
-  pool: Buffer[];
+  pool: Pool;
   depth: number;
   signal: AbortSignal;
   throttle?: Throttle | undefined;
@@ -34,8 +33,33 @@ export interface Pumped {
   stoppedBy?: { reason: unknown };
 }
 
-export function makePool(depth: number): Buffer[] {
-  return Array.from({ length: depth + 2 }, () => Buffer.allocUnsafeSlow(HEADROOM_BYTES + CHUNK_BYTES));
+/**
+ * Buffers for chunks, with the room around them that reader and writer want, two more than may be read ahead. A buffer
+ * whose read was given up is not returned.
+ *
+ * A delta is often chunks of 64 KiB. Those are read ahead in greater number, in buffers of their own: else a source that
+ * takes some milliseconds would give a fortieth of its rate.
+ */
+export interface Pool {
+  large: Buffer[];
+  small: Buffer[];
+}
+
+const SMALL_CHUNK_BYTES = 128 * 1024;
+const SMALL_DEPTH = 32;
+
+export function makePool(depth: number): Pool {
+  const buffers = (count: number, bytes: number) =>
+    Array.from({ length: count + 2 }, () => Buffer.allocUnsafeSlow(HEADROOM_BYTES + bytes + TAILROOM_BYTES));
+  return { large: buffers(depth, CHUNK_BYTES), small: buffers(SMALL_DEPTH, SMALL_CHUNK_BYTES) };
+}
+
+interface Ahead {
+  chunk: Chunk;
+  buffer: Buffer;
+  /** Where the buffer goes back to. */
+  buffers: Buffer[];
+  ready: Promise<unknown>;
 }
 
 /**
@@ -47,7 +71,7 @@ export function makePool(depth: number): Buffer[] {
 export async function pump(options: PumpOptions): Promise<Pumped> {
   const { plan, segment, literal, reader, writer, chain, pool, depth, signal, throttle, endAt, onChunk } = options;
   const cursor = new ChunkCursor(plan, segment.from);
-  const ahead: { chunk: Chunk; buffer: Buffer; ready: Promise<void> }[] = [];
+  const ahead: Ahead[] = [];
   let writing: Promise<void> = Promise.resolve();
   let to = segment.from;
   let stoppedBy: Pumped['stoppedBy'];
@@ -63,62 +87,70 @@ export async function pump(options: PumpOptions): Promise<Pumped> {
     // Late or not, a segment has at least one chunk; else a slow receiver would mean no progress at all.
     const inTime = () => performance.now() < endAt && throttle?.limit !== 0;
     const mayBegin = () => inTime() || (to === segment.from && ahead.length === 0);
-    while (ahead.length < depth && pool.length > 0 && mayBegin()) {
+    while (mayBegin()) {
       const chunk = cursor.peek();
       if (chunk === undefined || chunk.position >= segment.to) return;
-      const buffer = pool.pop() as Buffer;
+      const isSmall = chunk.length <= SMALL_CHUNK_BYTES;
+      const buffers = isSmall ? pool.small : pool.large;
+      const buffer = ahead.length < (isSmall ? SMALL_DEPTH : depth) ? buffers.pop() : undefined;
+      if (buffer === undefined) return;
       cursor.next();
       const ready = reader.read(chunk.offset, chunk.length, buffer);
       // It is awaited later; until then a failure must not count as unhandled.
       ready.catch(() => undefined);
-      ahead.push({ chunk, buffer, ready });
+      ahead.push({ chunk, buffer, buffers, ready });
     }
   };
-  const write = async (offset: number, buffer: Buffer, payload: Buffer) => {
+  const write = async ({ chunk: { offset }, buffer, buffers }: Ahead, payload: Buffer) => {
     const runs = literal ? [{ offset: 0, length: payload.length }] : nonZeroRuns(payload, offset);
     let bytesSent = 0;
     for (const run of runs) {
       await writer.write(offset + run.offset, payload.subarray(run.offset, run.offset + run.length));
       bytesSent += run.length;
     }
-    pool.push(buffer);
+    buffers.push(buffer);
     onChunk(payload.length, bytesSent, spent);
   };
 
-  while (!signal.aborted) {
-    readAhead();
-    const head = ahead.shift();
-    if (head === undefined) break;
-    try {
-      await untilAborted(head.ready, signal);
-      lap('read');
-      await throttle?.take(head.chunk.length, signal);
-      lap('limit');
-    } catch (reason) {
-      stoppedBy = { reason };
-      break;
+  // A read may take minutes; a pause does not wait for it. One listener for all: there may be a million chunks.
+  let giveUp: ((reason: unknown) => void) | undefined;
+  const onAbort = () => giveUp?.(signal.reason);
+  const unlessAborted = (ready: Promise<unknown>) =>
+    new Promise((resolve, reject) => {
+      giveUp = reject;
+      ready.then(resolve, reject);
+    });
+  signal.addEventListener('abort', onAbort, { once: true });
+
+  try {
+    while (!signal.aborted) {
+      readAhead();
+      const head = ahead.shift();
+      if (head === undefined) break;
+      try {
+        await unlessAborted(head.ready);
+        lap('read');
+        if (throttle !== undefined) await throttle.take(head.chunk.length, signal);
+        lap('limit');
+      } catch (reason) {
+        stoppedBy = { reason };
+        break;
+      }
+      const { offset, length, position } = head.chunk;
+      const payload = head.buffer.subarray(HEADROOM_BYTES, HEADROOM_BYTES + length);
+      chain.add(offset, payload);
+      lap('digest');
+      await writing;
+      lap('write');
+      writing = write(head, payload);
+      writing.catch(() => undefined);
+      to = position + length;
     }
-    const { offset, length, position } = head.chunk;
-    const payload = head.buffer.subarray(HEADROOM_BYTES, HEADROOM_BYTES + length);
-    chain.add(offset, payload);
-    lap('digest');
-    await writing;
-    lap('write');
-    writing = write(offset, head.buffer, payload);
-    writing.catch(() => undefined);
-    to = position + length;
+  } finally {
+    signal.removeEventListener('abort', onAbort);
   }
   await writing;
   lap('write');
   if (signal.aborted && to < segment.to) stoppedBy = { reason: signal.reason };
   return { to, spent, ...(stoppedBy === undefined ? {} : { stoppedBy }) };
-}
-
-/** A read may take minutes; a pause does not wait for it. */
-function untilAborted(ready: Promise<void>, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason as Error);
-    signal.addEventListener('abort', onAbort, { once: true });
-    ready.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
 }

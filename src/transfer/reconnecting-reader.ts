@@ -18,6 +18,8 @@ export class ReconnectingReader {
   readonly #attempts: number;
   readonly #firstDelayMs: number;
   #reader: Promise<BlockReader> | undefined;
+  /** The same, once a read has ended well: the usual read needs no promise of ours. */
+  #connected: BlockReader | undefined;
   #failuresInARow = 0;
   #closed = false;
 
@@ -29,17 +31,35 @@ export class ReconnectingReader {
   }
 
   /** @throws SourceReadFailed (retryable) when all attempts failed, or the failure that no attempt can help. */
-  async read(offset: number, length: number, buffer: Buffer): Promise<void> {
-    for (let attempt = 1; ; attempt++) {
+  read(offset: number, length: number, buffer: Buffer): Promise<unknown> {
+    const reader = this.#connected;
+    if (reader === undefined) return this.#readAgain(offset, length, buffer);
+    return reader.read(offset, length, buffer).then(
+      () => (this.#failuresInARow = 0),
+      (error: unknown) => this.#readAgain(offset, length, buffer, { reader, error }),
+    );
+  }
+
+  async #readAgain(
+    offset: number,
+    length: number,
+    buffer: Buffer,
+    failed?: { reader: BlockReader; error: unknown },
+  ): Promise<void> {
+    for (let attempt = failed === undefined ? 1 : 2; ; attempt++) {
+      if (failed !== undefined) {
+        this.#throwIfPointless(failed.error);
+        if (attempt > this.#attempts) throw this.#givenUp(`reading ${length} bytes at byte ${offset}`, failed.error);
+        await this.#drop(failed.reader);
+      }
       const reader = await (this.#reader ??= this.#connect());
       try {
         await reader.read(offset, length, buffer);
+        this.#connected = reader;
         this.#failuresInARow = 0;
         return;
       } catch (error) {
-        this.#throwIfPointless(error);
-        if (attempt >= this.#attempts) throw this.#givenUp(`reading ${length} bytes at byte ${offset}`, error);
-        await this.#drop(reader);
+        failed = { reader, error };
       }
     }
   }
@@ -54,7 +74,7 @@ export class ReconnectingReader {
   async #drop(lost: BlockReader): Promise<void> {
     const current = this.#reader;
     if (current === undefined || (await current.catch(() => undefined)) !== lost || this.#reader !== current) return;
-    this.#reader = undefined;
+    this.#reader = this.#connected = undefined;
     this.#failuresInARow++;
     this.#reader = (async () => {
       await lost.close();

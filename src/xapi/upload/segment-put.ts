@@ -33,6 +33,8 @@ class SegmentPut implements SegmentWriter {
   /** Resolves when no further byte can come from the other side. */
   readonly #over: Promise<void>;
   #last: Promise<void> = Promise.resolve();
+  #isIdle = true;
+  #failure: Promise<Error> | undefined;
 
   constructor(socket: TLSSocket, rest: Buffer, options: VdiTransferOptions) {
     this.#socket = socket;
@@ -65,12 +67,13 @@ class SegmentPut implements SegmentWriter {
 
   write(offset: number, payload: Buffer): Promise<void> {
     const frame = Buffer.from(payload.buffer, payload.byteOffset - HEADROOM_BYTES, HEADROOM_BYTES + payload.length);
-    this.#last = this.#last.then(() => {
+    const send = () => {
       // Only now: the bytes in front may belong to a payload that was still being written.
       frame.writeBigUInt64LE(BigInt(offset), 0);
       frame.writeUInt32LE(payload.length, 8);
       return this.#send(frame);
-    });
+    };
+    this.#last = this.#isIdle ? send() : this.#last.then(send);
     return this.#last;
   }
 
@@ -91,21 +94,28 @@ class SegmentPut implements SegmentWriter {
     this.#socket.destroy();
   }
 
-  async #send(bytes: Buffer): Promise<void> {
-    const sent = await new Promise<boolean>((resolve) => {
-      if (this.#isOver || this.#broken !== undefined) return resolve(false);
+  #send(bytes: Buffer): Promise<void> {
+    this.#isIdle = false;
+    return new Promise((resolve, reject) => {
+      let hasLeft = false;
+      const fail = () => void (hasLeft || this.#whyFailed().then(reject));
+      if (this.#isOver || this.#broken !== undefined) return fail();
       // An answer before our end marker can only be a failure. But one to it may be seen before Node says that the marker
       // has left: it says so after the poll in which both happen.
-      this.#onOver = () => setImmediate(resolve, false);
-      this.#socket.write(bytes, (error) => resolve(!error));
+      this.#onOver = () => setImmediate(fail);
+      this.#socket.write(bytes, (error) => {
+        if (error) return fail();
+        hasLeft = true;
+        this.#onOver = undefined;
+        this.#isIdle = true;
+        resolve();
+      });
     });
-    this.#onOver = undefined;
-    if (sent) return;
+  }
+
+  #whyFailed(): Promise<Error> {
     this.#socket.destroy();
-    throw await importFailure(
-      this.#options,
-      this.#body,
-      this.#broken ?? new Error('the server ended the import early'),
-    );
+    const cause = this.#broken ?? new Error('the server ended the import early');
+    return (this.#failure ??= importFailure(this.#options, this.#body, cause));
   }
 }
