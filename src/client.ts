@@ -100,6 +100,15 @@ export class SurefireClient {
     }
   }
 
+  /** Says beforehand what `start` would refuse. @throws MigrationRunning, AlreadyMigrated */
+  async requireFree({ vm, source, repeatReason }: MigrationInput): Promise<void> {
+    const migrationId = migrationIdOf(source.vcenter, source.vmMoRef);
+    const found = await this.list();
+    const execution = found.find((row) => row.migrationId === migrationId)?.execution;
+    if (execution === 'RUNNING' || (execution === 'COMPLETED' && !repeatReason))
+      throw await this.#duplicate(migrationId, vm);
+  }
+
   /** Search attributes and heartbeats first, then the workflow's own answer, if a worker is there to give it. */
   async status(migrationId: string): Promise<MigrationView> {
     const handle = this.#client.workflow.getHandle(migrationId);

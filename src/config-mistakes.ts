@@ -2,15 +2,20 @@ import { z } from 'zod';
 import { NO_FILE_SHARE } from './config-schema.js';
 
 /**
- * Everything wrong with a parsed `surefire.yaml`, one sentence each, led by the path of the key.
+ * Everything wrong with a parsed `surefire.yaml`, one sentence each, led by the line and the path of the key.
  *
  * Values are never quoted, except those that are words of ours: a password typed into the wrong place stays unseen.
  */
-export function describeMistakes(schema: z.ZodType, issues: readonly z.core.$ZodIssue[]): string[] {
+export function describeMistakes(
+  schema: z.ZodType,
+  issues: readonly z.core.$ZodIssue[],
+  lineOf: (path: readonly PropertyKey[]) => number,
+): string[] {
+  const say = (path: readonly PropertyKey[], text: string) => `line ${lineOf(path)}: ${pathOf(path)}: ${text}`;
   return issues.flatMap((issue) =>
     issue.code === 'unrecognized_keys'
-      ? issue.keys.map((key) => `${pathOf([...issue.path, key])}: ${unknownKey(key, knownKeys(schema, issue.path))}`)
-      : [`${pathOf(issue.path)}: ${wording(issue)}`],
+      ? issue.keys.map((key) => say([...issue.path, key], unknownKey(key, knownKeys(schema, issue.path))))
+      : [say(issue.path, wording(issue))],
   );
 }
 

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
-import { parseDocument } from 'yaml';
+import { isMap, isSeq, LineCounter, parseDocument, type Document } from 'yaml';
 import type { z } from 'zod';
 import { describeMistakes } from './config-mistakes.js';
 import { configSchema } from './config-schema.js';
@@ -43,11 +43,13 @@ const EXAMPLE = 'docs/surefire.yaml.example';
  */
 export function loadConfig(path?: string): Config {
   const file = findFile(path);
-  const document = parseDocument(readText(file), { prettyErrors: true });
+  const lineCounter = new LineCounter();
+  const document = parseDocument(readText(file), { prettyErrors: true, lineCounter });
   const syntax = document.errors.map((error) => error.message.split('\n')[0]!.replace(/:$/, ''));
   if (syntax.length > 0) throw invalid(file, syntax);
   const parsed = configSchema.safeParse(document.toJS() ?? {});
-  if (!parsed.success) throw invalid(file, describeMistakes(configSchema, parsed.error.issues));
+  if (!parsed.success)
+    throw invalid(file, describeMistakes(configSchema, parsed.error.issues, lineIn(document, lineCounter)));
   return complete(file, parsed.data);
 }
 
@@ -59,7 +61,7 @@ export function loadConfig(path?: string): Config {
  */
 export function readSecret(
   endpoint: Pick<VcenterConfig, 'url' | 'passwordFile' | 'passwordEnv'>,
-  warn: (text: string) => void = (text) => void process.stderr.write(`${text}\n`),
+  warn: (text: string) => void = warnOnce,
 ): string {
   const { passwordFile: file, passwordEnv: variable } = endpoint;
   const place = file === undefined ? `Environment variable ${variable}` : `Password file ${file}`;
@@ -91,6 +93,15 @@ export function readSecret(
   if ((statSync(readable).mode & 0o044) !== 0)
     warn(`Warning: ${place} can be read by other users. Next: chmod 600 ${file}`);
   return secret;
+}
+
+const warned = new Set<string>();
+
+/** Passwords are read again and again, so that a changed one counts at once; that is no reason to repeat a warning. */
+function warnOnce(text: string): void {
+  if (warned.has(text)) return;
+  warned.add(text);
+  process.stderr.write(`${text}\n`);
 }
 
 /** The passwords in our environment, taken out of that of a child process, for which they are not meant. */
@@ -150,6 +161,23 @@ function readText(file: string): string {
       next: `copy ${EXAMPLE} there, or name another file with --config.`,
     });
   }
+}
+
+/** Finds the line of a key; of one that is missing, the line of what it should be in. */
+function lineIn(document: Document, lines: LineCounter): (path: readonly PropertyKey[]) => number {
+  return (path) => {
+    let node: unknown = document.contents;
+    let line = 1;
+    for (const step of path) {
+      const pair = isMap(node) ? node.items.find(({ key }) => String(key) === String(step)) : undefined;
+      const [next, at] = isSeq(node) ? [node.items[Number(step)], node.items[Number(step)]] : [pair?.value, pair?.key];
+      const start = (at as { range?: [number, number, number] } | undefined)?.range?.[0];
+      if (start === undefined) break;
+      line = lines.linePos(start).line;
+      node = next;
+    }
+    return line;
+  };
 }
 
 function invalid(file: string, mistakes: string[]): Error {

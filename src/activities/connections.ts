@@ -1,30 +1,58 @@
 import { endpointOptions } from '../config.js';
-import type { Config } from '../config.js';
+import type { Config, EndpointOptions } from '../config.js';
+import type { LoginGuard } from '../shared/login-guard.js';
 import { createVsphere } from '../vsphere/index.js';
-import type { Vsphere } from '../vsphere/index.js';
 import { createXapi } from '../xapi/index.js';
-import type { Xapi } from '../xapi/index.js';
 import type { Deps } from './deps.js';
+import { loginGuard } from './refused-logins.js';
 
-/** Real dependencies of a worker: a client for each configured endpoint, made when first used. */
+/**
+ * Real dependencies of a worker: a client for each configured endpoint, made when first used, and made anew when its
+ * password has changed since.
+ */
 export function connectDeps(config: Config): Deps & { close(): Promise<void> } {
-  const vcenters = new Map<string, Vsphere>();
-  const pools = new Map<string, Xapi>();
+  const vcenters = new Clients(config, 'vcenters', createVsphere);
+  const pools = new Clients(config, 'pools', createXapi);
   return {
     config,
-    vsphere: (name) => once(vcenters, name, () => createVsphere(endpointOptions(config, 'vcenters', name))),
-    xapi: (name) => once(pools, name, () => createXapi(endpointOptions(config, 'pools', name))),
+    vsphere: (name) => vcenters.of(name),
+    xapi: (name) => pools.of(name),
     async close() {
-      await Promise.allSettled([...vcenters.values(), ...pools.values()].map((client) => client.close()));
+      await Promise.allSettled([vcenters.close(), pools.close()]);
     },
   };
 }
 
-function once<T>(made: Map<string, T>, name: string, make: () => T): T {
-  let client = made.get(name);
-  if (client === undefined) {
-    client = make();
-    made.set(name, client);
+class Clients<T extends { close(): Promise<void> }> {
+  readonly #config: Config;
+  readonly #kind: 'vcenters' | 'pools';
+  readonly #make: (options: EndpointOptions & { guard: LoginGuard }) => T;
+  readonly #made = new Map<string, { password: string; client: T }>();
+  /** Of an earlier password: what is under way on them may end there. */
+  readonly #replaced: T[] = [];
+
+  constructor(
+    config: Config,
+    kind: 'vcenters' | 'pools',
+    make: (options: EndpointOptions & { guard: LoginGuard }) => T,
+  ) {
+    this.#config = config;
+    this.#kind = kind;
+    this.#make = make;
   }
-  return client;
+
+  of(name: string): T {
+    const options = endpointOptions(this.#config, this.#kind, name);
+    const known = this.#made.get(name);
+    if (known?.password === options.password) return known.client;
+    if (known) this.#replaced.push(known.client);
+    const client = this.#make({ ...options, guard: loginGuard(this.#config, this.#kind, name, options) });
+    this.#made.set(name, { password: options.password, client });
+    return client;
+  }
+
+  async close(): Promise<void> {
+    const all = [...this.#replaced, ...[...this.#made.values()].map(({ client }) => client)];
+    await Promise.allSettled(all.map((client) => client.close()));
+  }
 }

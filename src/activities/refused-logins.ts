@@ -18,7 +18,12 @@ interface Refusal {
  * Remembers in the state folder which login an endpoint refused, so that neither another attempt of an activity, nor the
  * other worker, nor the next command of an operator tries it again. Another password or user is tried at once.
  */
-export function loginGuard(config: Config, kind: 'vcenters' | 'pools', name: string, login: EndpointOptions): LoginGuard {
+export function loginGuard(
+  config: Config,
+  kind: 'vcenters' | 'pools',
+  name: string,
+  login: EndpointOptions,
+): LoginGuard {
   const file = join(config.state.dir, 'refused-logins', `${kind}-${encodeURIComponent(name)}.json`);
   const { url, username, password } = login;
   const digestOf = (salt: string) => scryptSync(password, Buffer.from(salt, 'base64'), 32);
@@ -38,7 +43,13 @@ export function loginGuard(config: Config, kind: 'vcenters' | 'pools', name: str
     },
     async refused() {
       const salt = randomBytes(16).toString('base64');
-      const kept: Refusal = { at: new Date().toISOString(), url, username, salt, digest: digestOf(salt).toString('base64') };
+      const kept: Refusal = {
+        at: new Date().toISOString(),
+        url,
+        username,
+        salt,
+        digest: digestOf(salt).toString('base64'),
+      };
       await mkdir(dirname(file), { recursive: true, mode: 0o700 });
       await writeFile(file, JSON.stringify(kept), { mode: 0o600 });
     },

@@ -31,6 +31,8 @@ export async function openTransport({ config, vsphere }: Deps, input: CopyDiskIn
   }
   const { vddkLibdir } = config.transfer;
   if (vddkLibdir === undefined) throw noVddk('no `transfer.vddkLibdir` is configured on this host');
+  // VDDK logs in by itself, and knows nothing of passwords that were refused: ours goes first.
+  await vsphere(vcenter).sessionCookie();
   const { hostname, port } = new URL(endpoint.url);
   return openVddk({
     ...settings,

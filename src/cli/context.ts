@@ -53,6 +53,7 @@ export function run<A extends unknown[], O extends object>(
 function makeContext(options: GlobalOptions, closers: (() => Promise<void>)[]): Context {
   let config: Config | undefined;
   let client: Promise<SurefireClient> | undefined;
+  let deps: (Deps & { close(): Promise<void> }) | undefined;
   const load = () => (config ??= loadConfig(options.config));
   const json = options.json ?? false;
   return {
@@ -72,8 +73,11 @@ function makeContext(options: GlobalOptions, closers: (() => Promise<void>)[]): 
     async deps() {
       // Loaded only here: the adapters' libraries cost most of a second, and most commands talk to Temporal alone.
       const { connectDeps } = await import('../activities/connections.js');
-      const deps = connectDeps(load());
-      closers.push(() => deps.close());
+      if (deps === undefined) {
+        const made = connectDeps(load());
+        closers.push(() => made.close());
+        deps = made;
+      }
       return deps;
     },
     operator: () => options.as || process.env['SUREFIRE_OPERATOR'] || userName(),

@@ -23,6 +23,7 @@ const BY_TYPE: Partial<Record<FailureType, number>> = {
   MigrationNotFound: EXIT.notFound,
   SourceNotFound: EXIT.notFound,
   MigrationRunning: EXIT.running,
+  PreflightFailed: EXIT.refused,
   AlreadyMigrated: EXIT.refused,
   UpdateRefused: EXIT.refused,
   WrongStage: EXIT.refused,

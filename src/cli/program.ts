@@ -25,7 +25,8 @@ export function createProgram(): Command {
     .option('--json', 'one JSON document on stdout, or one object per line while following')
     .option('--as <NAME>', 'who speaks, for the record (default: $SUREFIRE_OPERATOR, else your user name)')
     .option('--debug', 'show where an error came from')
-    .showHelpAfterError('Next: see `surefire help`.')
+    // Errors are told by whoever catches them.
+    .configureOutput({ outputError: () => undefined })
     .configureHelp({ showGlobalOptions: true })
     .exitOverride();
   program.addHelpText('before', 'Example: surefire migrate web01 --watch\n');

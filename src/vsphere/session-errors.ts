@@ -31,7 +31,7 @@ export function wrongPassword({ url, username }: VsphereOptions): Error {
     {
       what: `${hostname} refuses the login of "${username}".`,
       why: 'User name or password is wrong, or the account is locked. It was tried once and is not tried again.',
-      next: 'correct the password, then restart this process.',
+      next: 'correct the password: a new one is tried at once.',
     },
     { host: hostname, username },
   );

@@ -120,6 +120,7 @@ export function createSession(options: VsphereOptions & { url: string }): Sessio
   function logIn({ client, content }: Connection): Promise<{ key: string; cookie: string }> {
     login ??= (async () => {
       if (refused) throw refused;
+      await options.guard?.check();
       // With a live session's cookie attached, a login is refused.
       cookie = undefined;
       try {
@@ -131,7 +132,10 @@ export function createSession(options: VsphereOptions & { url: string }): Sessio
         return { key: user.key, cookie };
       } catch (error) {
         if (!(error instanceof VimFault)) throw error;
-        if (error.type === 'InvalidLogin') throw (refused = wrongPassword(options));
+        if (error.type === 'InvalidLogin') {
+          await options.guard?.refused();
+          throw (refused = wrongPassword(options));
+        }
         throw failureFromFault(`Logging in to ${addressOf(options.url).hostname} failed.`, error);
       }
     })().catch((error: unknown) => {

@@ -1,3 +1,5 @@
+import type { LoginGuard } from '../shared/login-guard.js';
+
 /** How to reach one vCenter or ESXi host. The password never leaves the session. */
 export interface VsphereOptions {
   /** Address of the SOAP service, such as `https://vcenter.example.com/sdk`; `/sdk` is added when the path is empty. */
@@ -8,6 +10,7 @@ export interface VsphereOptions {
   fingerprintSha256?: string;
   /** PEM file with the authorities to trust instead of the system's; ignored when a fingerprint is given. */
   caFile?: string;
+  guard?: LoginGuard;
   /** How often an idle session is kept alive; 0 turns it off. Default 5 minutes (servers drop sessions after 30). */
   keepAliveMs?: number;
   /** How often a running task is looked at. Default 1 second. */

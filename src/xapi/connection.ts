@@ -120,10 +120,13 @@ export class Connection {
       transport: 'json-rpc',
       callTimeout: CALL_TIMEOUT_MS,
     });
+    await this.#options.guard?.check();
     try {
       await client.connect();
     } catch (error) {
-      throw xapiFailure(error, 'session.login_with_password', url);
+      const told = xapiFailure(error, 'session.login_with_password', url);
+      if ((told as { type?: string }).type === 'AuthenticationFailed') await this.#options.guard?.refused();
+      throw told;
     }
     await this.#learn(client);
     return client;

@@ -1,3 +1,4 @@
+import type { LoginGuard } from '../shared/login-guard.js';
 import type { Firmware } from '../shared/index.js';
 import type { PoolHost, TaskOutcome } from './upload/index.js';
 
@@ -9,6 +10,7 @@ export interface XapiOptions {
   /** SHA-256 of the master's certificate. Without it `caFile`, else the system's authorities count. */
   fingerprintSha256?: string;
   caFile?: string;
+  guard?: LoginGuard;
 }
 
 /** A XAPI record as it comes: field names are XAPI's own and stop in this folder. */

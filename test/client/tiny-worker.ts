@@ -11,6 +11,16 @@ export const PROGRESS: TransferProgress = {
   ...{ bytesPerSecond: 100 * 1024 ** 2, attempt: 1 },
 };
 
+/** Polls a queue of transfers, and never has anything to do. */
+export async function startIdleTransferWorker(address: string, taskQueue: string): Promise<{ stop(): Promise<void> }> {
+  const connection = await NativeConnection.connect({ address });
+  const worker = await Worker.create({
+    ...{ connection, namespace: 'surefire', taskQueue },
+    activities: { copyDisk: () => Promise.reject(new Error('nobody asks for this')) },
+  });
+  return runUntilStopped(worker, connection);
+}
+
 /** Runs the workflow of `tiny-migration.ts` until stopped. */
 export async function startTinyWorker(address: string): Promise<{ stop(): Promise<void> }> {
   const connection = await NativeConnection.connect({ address });
@@ -27,6 +37,10 @@ export async function startTinyWorker(address: string): Promise<{ stop(): Promis
     },
     maxHeartbeatThrottleInterval: '1 second',
   });
+  return runUntilStopped(worker, connection);
+}
+
+function runUntilStopped(worker: Worker, connection: NativeConnection): { stop(): Promise<void> } {
   const running = worker.run();
   return {
     async stop() {

@@ -40,6 +40,9 @@ function refusal(action: () => unknown): string {
   throw new Error('nothing was refused');
 }
 
+/** The mistakes, without the lines they are on. */
+const withoutLines = (message: string) => message.split('\n').map((line) => line.replace(/^line \d+: /, ''));
+
 describe('loadConfig', () => {
   it('fills in the defaults and makes paths absolute, counted from the file', () => {
     vi.stubEnv('XDG_STATE_HOME', '/var/state');
@@ -102,7 +105,7 @@ describe('loadConfig', () => {
   ])('refuses %s', (_case, sentence, fields) => {
     const text = `vcenters: { v: { url: https://v, passwordEnv: P, ${fields} } }\npools: {}\n`;
     const message = refusal(() => loadConfig(write('surefire.yaml', text)));
-    expect(message.split('\n')).toContain(sentence);
+    expect(withoutLines(message)).toContain(sentence);
     expect(message).not.toContain('hunter2');
   });
 
@@ -116,14 +119,14 @@ describe('loadConfig', () => {
     ['testNetwork: { colour: red }', 'testNetwork.colour: unknown key; known here: name'],
   ])('refuses `%s`', (line, sentence) => {
     const message = refusal(() => loadConfig(write('surefire.yaml', `${GOOD}${line}\n`)));
-    expect(message.split('\n')).toContain(sentence);
+    expect(withoutLines(message)).toContain(sentence);
   });
 
   it.each([
     'policy: { transport: nfs }',
     'policy: { transport: vsan-export }',
     'transfer: { nfsExport: "filer:/vms" }',
-  ])('[S2] refuses a file share as transport: `%s`', (line) => {
+  ])('[S2] [S71] refuses a file share as transport: `%s`', (line) => {
     const message = refusal(() => loadConfig(write('surefire.yaml', `${GOOD}${line}\n`)));
     expect(message).toContain('there is no NFS or vSAN-export transport: disks are read through nbdkit');
   });
@@ -132,6 +135,29 @@ describe('loadConfig', () => {
     const asked = (seconds: number) => write('surefire.yaml', `${GOOD}transfer: { segmentSeconds: ${seconds} }\n`);
     expect(refusal(() => loadConfig(asked(86_400)))).toContain('transfer.segmentSeconds: must be <=900');
     expect(loadConfig(asked(900)).transfer.segmentSeconds).toBe(900);
+  });
+
+  it('names the line of each mistake, and of what is missing the line of its place', () => {
+    const text = `vcenters:
+  v:
+    url: https://v
+    usrname: x
+    passwordEnv: P
+pools: {}
+transfer:
+  slots: 9
+hooks: { shutdown: { command: [1] } }
+`;
+    expect(
+      refusal(() => loadConfig(write('surefire.yaml', text)))
+        .split('\n')
+        .slice(1, -1),
+    ).toEqual([
+      'line 2: vcenters.v.username: is missing',
+      'line 4: vcenters.v.usrname: unknown key; did you mean username?',
+      'line 8: transfer.slots: must be <=4',
+      'line 9: hooks.shutdown.command.0: must be a string, not number',
+    ]);
   });
 
   it('names every mistake at once, and the file', () => {

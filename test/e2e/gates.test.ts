@@ -137,7 +137,7 @@ describe.concurrent('messages', () => {
 });
 
 describe.concurrent('preflight', () => {
-  it('[S33] [S75] ends as PreflightFailed on an error, with nothing changed on either side', async () => {
+  it('[S31] [S33] [S56] [S75] ends as PreflightFailed on an error, with nothing changed on either side', async () => {
     const before = await bench.sourceState('sealed');
     const run = await bench.migrate('sealed', { policy: { transport: 'https' } });
     const { outcome, failure, report } = await run.ends();
@@ -155,13 +155,17 @@ describe.concurrent('preflight', () => {
   it('[S34] [S77] [S78] waits with warnings for a name and a reason, and deletes no foreign snapshot without a word', async () => {
     await bench.foreignSnapshot('hoarder', 'before the upgrade');
     await bench.foreignSnapshot('hoarder', 'vm starting point');
-    const run = await bench.migrate('hoarder', { acknowledge: false });
+    // A check that was old when somebody answered is made again.
+    const run = await bench.migrate('hoarder', { acknowledge: false, policy: { checkValidMinutes: 0.001 } });
     const { findings } = await run.reaches('warnings');
     expect(findings.find(({ code }) => code === 'V1')?.observed).toContain('"before the upgrade", "vm starting point"');
     expect((await failureOf(run.say('acknowledgeWarnings', {}))).type).toBe('EvidenceMissing');
     await run.say('acknowledgeWarnings', { reason: 'read and understood' });
 
     const { record, instruction } = await run.reaches('snapshot-removal');
+    expect(record.map(({ text }) => text)).toContain(
+      'The check is repeated: it was old when its warnings were acknowledged.',
+    );
     expect(record.find(({ text }) => text.startsWith('acknowledgeWarnings'))).toMatchObject({
       by: 'olga',
       reason: 'read and understood',

@@ -1,5 +1,6 @@
 import type { Config } from '../../config.js';
-import { failure, formatBytes, formatDuration } from '../../shared/index.js';
+import type { SurefireClient } from '../../client.js';
+import { failure, findingLine, formatBytes, formatDuration } from '../../shared/index.js';
 import type { MigrationInput, Transport } from '../../shared/index.js';
 import type { SourceVm } from '../../vsphere/index.js';
 import type { Context } from '../context.js';
@@ -28,9 +29,11 @@ export async function migrate(context: Context, options: MigrateOptions, vm: str
   if (options.dryRun)
     return context.result({ plan: { input, target, disks: source.disks } }, planText(input, source, target));
   const client = await context.client();
+  await client.requireFree(input);
+  await requireWorkers(context, client, input);
+  await requireNoErrors(context, input);
   const started = await client.start(input);
   const { migrationId, webUrl } = started;
-  await sayWhoIsMissing(context, input.transferQueue);
   if (!options.watch) {
     const next = `Next: surefire watch ${shellWord(input.vm)}`;
     return context.result({ vm: input.vm, ...started }, `Started ${migrationId}.\nWeb UI: ${webUrl}\n${next}`);
@@ -40,15 +43,33 @@ export async function migrate(context: Context, options: MigrateOptions, vm: str
   return follow(context, client, migrationId);
 }
 
-/** A migration without workers waits, and nothing else would say so. */
-async function sayWhoIsMissing(context: Context, transferQueue: string): Promise<void> {
-  const { workers } = await (await context.client()).health(transferQueue);
+/** A migration that nobody works on would wait without a word. */
+async function requireWorkers(context: Context, client: SurefireClient, input: MigrationInput): Promise<void> {
+  const { workers } = await client.health(input.transferQueue);
   for (const [queue, identities] of Object.entries(workers)) {
     if (identities.length > 0) continue;
-    context.say(
-      `No worker polls the queue "${queue}": the migration waits in preflight. Next: start one (\`surefire up\`), or set transfer.queue in ${context.config().path} to the queue of the transfer host.`,
-    );
+    throw failure('TemporalUnreachable', {
+      what: `The migration of ${input.vm} was not started: no worker polls the queue "${queue}".`,
+      why: 'Temporal runs, but nobody there would do the work.',
+      next: `start one (\`surefire up\`), or set transfer.queue in ${context.config().path} to the queue of the transfer host.`,
+    });
   }
+}
+
+/** What the workflow would end with in its first stage is said at once. The workflow looks again: its check is the one that counts. */
+async function requireNoErrors(context: Context, input: MigrationInput): Promise<void> {
+  const { refusals } = await import('../../activities/preflight.js');
+  const errors = await refusals(await context.deps(), input);
+  if (errors.length === 0) return;
+  throw failure(
+    'PreflightFailed',
+    {
+      what: `Preflight of ${input.vm} found what must be mended first:`,
+      why: errors.map(findingLine).join('\n'),
+      next: `mend it and start again; \`surefire check ${shellWord(input.vm)}\` shows everything. Nothing was started.`,
+    },
+    { findings: errors },
+  );
 }
 
 /** The whole input of a migration, from what was typed, the configuration and both inventories. */
