@@ -8,6 +8,7 @@ import { startVsphere, type RunningVsphere } from '../../lab/vsphere/start.js';
 import { XcpngAdmin } from '../../lab/xcpng/admin.js';
 import { startXcpng, type XcpngLab } from '../../lab/xcpng/start.js';
 import type { RunningTemporal } from '../../src/cli/index.js';
+import { createVsphere } from '../../src/vsphere/index.js';
 import { startIdleTransferWorker, startTinyWorker } from '../client/tiny-worker.js';
 import { runCli, startServer } from './harness.js';
 
@@ -34,6 +35,7 @@ const VMS = [
   vm('wide', { nics: Array.from({ length: 8 }, () => ({})) }),
   vm('large', { disks: [{ capacityBytes: 60 * 1024 * MIB }] }),
   vm('under-way'),
+  vm('done'),
 ];
 
 beforeAll(async () => {
@@ -196,11 +198,13 @@ describe('what is refused before anything is written', () => {
   });
 
   it('a VM that was migrated before', async () => {
-    const { moRef } = await source.vm('good');
-    await source.setProperty(moRef, 'config.extraConfig', [{ key: 'surefire.migration', value: 'done in May' }]);
-    const { exitCode, message } = await refused(['migrate', 'good']);
-    await source.setProperty(moRef, 'config.extraConfig', []);
-    expect(message).toMatch(/^V18 good: A migration of it has finished before/m);
+    const { url, username, password, fingerprintSha256 } = vsphere;
+    const client = createVsphere({ url, username, password, fingerprintSha256 });
+    await client.setMark({ vmMoRef: (await source.vm('done')).moRef, mark: 'done in May' });
+    await client.close();
+    await source.clearCalls();
+    const { exitCode, message } = await refused(['migrate', 'done']);
+    expect(message).toMatch(/^V18 done: A migration of it has finished before/m);
     expect(exitCode).toBe(13);
   });
 
@@ -239,5 +243,5 @@ describe('a wrong password', () => {
     // Another one is tried at once.
     configure();
     expect((await runCli(['migrate', 'good', '--dry-run'], env)).exitCode).toBe(0);
-  });
+  }, 180_000);
 });
