@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, rmSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { generate } from 'selfsigned';
 import { cachePath } from '../lab/cache.js';
 import { cases, type Case, type Row } from './cases.js';
@@ -21,6 +21,7 @@ interface Options {
   size: string;
   quick?: true;
   patience: string;
+  minutes: string;
   xo?: string;
   json?: true;
   write?: true;
@@ -36,7 +37,8 @@ async function main(): Promise<void> {
     .option('--size <factor>', 'share of the data, 0 to 1; the shape of the disks stays', '1')
     .option('--quick', 'one run with a sixteenth of the data: does it all still work?')
     .option('--patience <seconds>', 'how long to wait before a run until others leave the machine alone', '10')
-    .option('--xo <dir>', 'checkout of vatesfr/xen-orchestra, prepared as bench/README.md says')
+    .option('--minutes <n>', 'begins no further run that would not end by then', '60')
+    .option('--xo <dir>', 'folder with packages of Xen Orchestra, made as bench/README.md says')
     .option('--json', 'results as JSON on stdout')
     .option('--write', 'results into docs/performance.md');
   const options = program.parse().opts<Options>();
@@ -54,14 +56,21 @@ async function main(): Promise<void> {
   const bench: Bench = {
     ...{ folder, disksFolder, programs: await compilePrograms(), ...(await certificate(folder)) },
     nbdkit: (await readFile(cachePath('nbdkit.path'), 'utf8').catch(() => 'nbdkit')).trim(),
-    ...(options.xo === undefined ? {} : { xoDir: options.xo }),
+    ...(options.xo === undefined ? {} : { xoDir: resolve(options.xo) }),
   };
   const temporal = chosen.some(({ rows }) => rows.some((row) => row.temporal)) ? await startBenchTemporal() : undefined;
   if (temporal !== undefined) bench.temporalAddress = temporal.address;
-  const results: CaseResult[] = [];
-  for (const one of chosen) {
-    results.push(await measureCase(bench, one, runs, Number(options.quick ? 0 : options.patience)));
+  const taken = new Map<Row, Run[]>();
+  const startedAt = Date.now();
+  for (let turn = 0; turn < runs; turn++) {
+    const perTurn = (Date.now() - startedAt) / Math.max(1, turn);
+    if (turn > 0 && Date.now() - startedAt + perTurn > Number(options.minutes) * 60_000) break;
+    for (const one of chosen) await runCase(bench, one, turn, Number(options.quick ? 0 : options.patience), taken);
   }
+  const results = chosen.map((one): CaseResult => {
+    const rows = one.rows.flatMap((row) => (taken.has(row) ? [summarise(row.name, taken.get(row) ?? [])] : []));
+    return { id: one.id, title: one.title, base: one.base, rows, targets: judge(one, rows) };
+  });
   await temporal?.stop();
   const facts = await machineFacts();
   if (options.write) await writeFile('docs/performance.md', performancePage(facts, results));
@@ -69,8 +78,8 @@ async function main(): Promise<void> {
   else process.stdout.write(`${results.map(caseAsMarkdown).join('\n\n')}\n`);
 }
 
-/** All rows in turn, forwards and then backwards, so that a slow moment of the machine meets none of them alone. */
-async function measureCase(all: Bench, one: Case, count: number, patience: number): Promise<CaseResult> {
+/** Every row once, now forwards and then backwards, so that a slow moment of the machine meets none of them alone. */
+async function runCase(all: Bench, one: Case, turn: number, patience: number, taken: Map<Row, Run[]>): Promise<void> {
   say(`(${one.id}) ${one.title}`);
   const bench = { ...all, disksFolder: join(all.disksFolder, one.id) };
   await mkdir(bench.disksFolder);
@@ -79,23 +88,18 @@ async function measureCase(all: Bench, one: Case, count: number, patience: numbe
     disks[name] = await makeDisk(join(bench.disksFolder, `${name}.raw`), spec);
   }
   const rows = one.rows.filter((row) => usable(bench, row));
-  const taken = new Map<string, Run[]>(rows.map(({ name }) => [name, []]));
-  for (let turn = 0; turn < count; turn++) {
-    for (const row of turn % 2 === 0 ? rows : rows.toReversed()) {
-      const disk = disks[row.disk ?? Object.keys(disks)[0] ?? ''];
-      if (disk === undefined) throw new Error(`no disk for ${row.name}`);
-      await untilIdle(patience);
-      const run = await runRow(bench, row, disk);
-      taken.get(row.name)?.push(run);
-      const rate = run.bytes / 2 ** 20 / run.wall;
-      say(
-        `  ${row.name}: ${rate.toFixed(0)} MiB/s, ${(run.user + run.sys).toFixed(2)} CPU s, others ${run.foreign.toFixed(2)}`,
-      );
-    }
+  for (const row of turn % 2 === 0 ? rows : rows.toReversed()) {
+    const disk = disks[row.disk ?? Object.keys(disks)[0] ?? ''];
+    if (disk === undefined) throw new Error(`no disk for ${row.name}`);
+    await untilIdle(patience);
+    const run = await runRow(bench, row, disk);
+    taken.set(row, [...(taken.get(row) ?? []), run]);
+    const rate = run.bytes / 2 ** 20 / run.wall;
+    say(
+      `  ${row.name}: ${rate.toFixed(0)} MiB/s, ${(run.user + run.sys).toFixed(2)} CPU s, others ${run.foreign.toFixed(2)}`,
+    );
   }
   await rm(bench.disksFolder, { recursive: true, force: true });
-  const measured = [...taken].map(([name, list]) => summarise(name, list));
-  return { id: one.id, title: one.title, base: one.base, rows: measured, targets: judge(one, measured) };
 }
 
 function usable(bench: Bench, row: Row): boolean {

@@ -51,6 +51,8 @@ const KIB = 1024;
 const MIB = 1024 * KIB;
 /** The line that says that the clock starts now. */
 export const READY = 'ready';
+/** PUTs before that line. */
+export const WARM_UPS = 3;
 
 /** One disk from its NBD socket to the sink, with the product's own parts: what `copyDisk` does between vSphere and XAPI. */
 async function copy(
@@ -139,22 +141,26 @@ async function main(): Promise<void> {
   );
 }
 
-/** One PUT of few large and many small chunks: after thousands of calls V8 has compiled what it will compile. */
+/**
+ * Passes of few large and many small chunks, all over the disk: after thousands of calls, by more than one connection, V8
+ * has compiled what it will compile.
+ */
 async function warmUp(job: Job, ca: string): Promise<void> {
   const [socketPath = ''] = job.sockets;
   const client = await NbdClient.connect({ socketPath });
   const { sizeBytes } = client;
   await client.close();
-  const large = Math.min(32 * MIB, sizeBytes / 2);
-  const small = Array.from({ length: 6144 }, (_, index) => ({
-    ...{ offset: large + ((index * 32 * KIB) % (sizeBytes - large)), length: 16 * KIB },
-  }));
-  await copy(job, socketPath, ca, undefined, {
-    ...(await planFromAreas('delta', sizeBytes, [{ offset: 0, length: large }])),
-    ranges: [{ offset: 0, length: large }, ...small],
-    plannedBytes: large + small.length * 16 * KIB,
-  });
-  await sleep(200);
+  const step = Math.floor(sizeBytes / 2048 / (16 * KIB)) * 16 * KIB;
+  const small = Array.from({ length: 2047 }, (_, index) => ({ offset: (index + 1) * step, length: 16 * KIB }));
+  for (let turn = 0; turn < WARM_UPS; turn++) {
+    const kind = turn % 2 === 0 ? 'delta' : 'base';
+    await copy(job, socketPath, ca, undefined, {
+      ...(await planFromAreas(kind, sizeBytes, [{ offset: 0, length: 16 * MIB }])),
+      ranges: [{ offset: 0, length: 16 * MIB }, ...small],
+      plannedBytes: 16 * MIB + small.length * 16 * KIB,
+    });
+  }
+  await sleep(300);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await main();

@@ -4,7 +4,8 @@
  *   sink tls CERT KEY | sink plain
  *
  * TLS as XAPI offers it: 1.2, ECDHE-RSA-AES256-GCM preferred, then AES128, curve P-384. It answers 200 before the body,
- * takes chunks (offset u64 LE, length u32 LE, data) until 12 zero bytes, and closes. A transfer-encoding is refused.
+ * takes chunks (offset u64 LE, length u32 LE, data) until 12 zero bytes, and closes. Without "chunked" in the query it takes as
+ * many bytes as the content-length says. A transfer-encoding is refused.
  *
  * SINK_WRITE_US=N: a piece of at most 2 MiB is read completely, then "written" for N microseconds, as XAPI's vhd-tool does
  * it: one buffer, no reading meanwhile.
@@ -94,12 +95,23 @@ static void *serve(void *arg) {
     if (SSL_accept(peer->ssl) <= 0) goto end;
   }
   if (read_head(peer, head, sizeof head)) goto end;
-  if (strcasestr(head, "\r\ntransfer-encoding:") || !strstr(head, "chunked")) {
+  const char *stated = strcasestr(head, "\r\ncontent-length:");
+  int chunked = memmem(head, (size_t)(strchr(head, '\r') - head), "chunked", 7) != NULL;
+  if (strcasestr(head, "\r\ntransfer-encoding:") || (!chunked && !stated)) {
     answer(peer, "HTTP/1.1 403 Forbidden\r\nconnection: close\r\n\r\n");
     goto end;
   }
   answer(peer, "HTTP/1.1 200 OK\r\nconnection: close\r\ncache-control: no-cache, no-store\r\n\r\n");
   before = strlen(head);
+  if (!chunked) {
+    for (uint64_t left = strtoull(stated + 17, NULL, 10); left > 0; ) {
+      uint32_t part = left < PIECE ? (uint32_t)left : PIECE;
+      if (take(peer, piece, part)) goto end;
+      left -= part, data += part;
+    }
+    ok = 1;
+    goto end;
+  }
   for (;;) {
     struct __attribute__((packed)) { uint64_t offset; uint32_t length; } chunk;
     if (take(peer, (char *)&chunk, sizeof chunk)) break;
