@@ -229,19 +229,23 @@ describe('a wrong password', () => {
   it.each([
     ['source', 'vCenter vc', { vcenterPassword: 'guess' }],
     ['target', 'Pool p', { poolPassword: 'guess' }],
-  ] as const)('of the %s is tried once, however often the command is repeated', async (side, object, wrong) => {
-    configure(wrong);
-    const before = await logins(side);
-    const first = await refused(['migrate', 'good']);
-    expect(first).toMatchObject({ type: 'AuthenticationFailed', exitCode: 1 });
-    const again = await refused(['migrate', 'good']);
-    expect(again.message).toMatch(/It did so at .*, and the password is still the same/);
-    const checked = await runCli(['check', '--json'], env);
-    const { findings } = JSON.parse(checked.stdout) as { findings: { code: string; object: string }[] };
-    expect(findings.filter(({ code }) => code === 'endpoint')).toMatchObject([{ object }]);
-    expect((await logins(side)) - before).toBe(1);
-    // Another one is tried at once.
-    configure();
-    expect((await runCli(['migrate', 'good', '--dry-run'], env)).exitCode).toBe(0);
-  }, 180_000);
+  ] as const)(
+    'of the %s is tried once, however often the command is repeated',
+    async (side, object, wrong) => {
+      configure(wrong);
+      const before = await logins(side);
+      const first = await refused(['migrate', 'good']);
+      expect(first).toMatchObject({ type: 'AuthenticationFailed', exitCode: 1 });
+      const again = await refused(['migrate', 'good']);
+      expect(again.message).toMatch(/It did so at .*, and the password is still the same/);
+      const checked = await runCli(['check', '--json'], env);
+      const { findings } = JSON.parse(checked.stdout) as { findings: { code: string; object: string }[] };
+      expect(findings.filter(({ code }) => code === 'endpoint')).toMatchObject([{ object }]);
+      expect((await logins(side)) - before).toBe(1);
+      // Another one is tried at once.
+      configure();
+      expect((await runCli(['migrate', 'good', '--dry-run'], env)).exitCode).toBe(0);
+    },
+    180_000,
+  );
 });
