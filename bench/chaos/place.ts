@@ -12,7 +12,8 @@ import type { XapiOptions } from '../../src/xapi/types.js';
 export interface Place {
   folder: string;
   pool: XapiOptions;
-  admin: XcpngAdmin;
+  /** Asks the lab's own door; while the host is down that waits. */
+  ask<T>(question: (admin: XcpngAdmin) => Promise<T>): Promise<T>;
   nbdkit: LoggingNbdkit;
   readonly hostCrashes: number;
   /** @returns Its uuid. */
@@ -31,19 +32,11 @@ export async function openPlace(): Promise<Place> {
   const xapi = new Connection(pool);
   let crashes = 0;
   let crashing: Promise<void> = Promise.resolve();
-  // The host may be down at the moment.
-  const call = async <T>(method: string, ...args: unknown[]): Promise<T> => {
-    for (let left = 50; ; left--) {
-      try {
-        return await xapi.call<T>(method, ...args);
-      } catch (error) {
-        if (left === 0) throw error;
-        await sleep(200);
-      }
-    }
-  };
+  const admin = new XcpngAdmin(lab.adminUrl);
+  const call = <T>(method: string, ...args: unknown[]) => patiently(() => xapi.call<T>(method, ...args));
   return {
-    ...{ folder, pool, admin: new XcpngAdmin(lab.adminUrl), nbdkit: await LoggingNbdkit.in(folder) },
+    ...{ folder, pool, nbdkit: await LoggingNbdkit.in(folder) },
+    ask: (question) => patiently(() => question(admin)),
     get hostCrashes() {
       return crashes;
     },
@@ -55,7 +48,11 @@ export async function openPlace(): Promise<Place> {
       });
       return call<string>('VDI.get_uuid', ref);
     },
-    destroyVdi: async (uuid) => call('VDI.destroy', await call('VDI.get_by_uuid', uuid)),
+    // Only to save space: one that stays, because the host crashed meanwhile, is in nobody's way.
+    destroyVdi: async (uuid) => {
+      const ref = await call<string>('VDI.get_by_uuid', uuid);
+      await xapi.call('VDI.destroy', ref).catch(() => undefined);
+    },
     crashHost(downMs) {
       crashing = crashing.then(async () => {
         crashes++;
@@ -72,4 +69,16 @@ export async function openPlace(): Promise<Place> {
       await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+/** The host may be down at the moment. */
+async function patiently<T>(action: () => Promise<T>): Promise<T> {
+  for (let left = 150; ; left--) {
+    try {
+      return await action();
+    } catch (error) {
+      if (left === 0) throw error;
+      await sleep(200);
+    }
+  }
 }

@@ -50,7 +50,7 @@ export async function chaosRun(place: Place, seed: number, number: number): Prom
   let last = '';
 
   const misfortune = async () => {
-    const { path } = (await place.admin.vdis())[vdiUuid] ?? { path: '' };
+    const { path } = (await place.ask((admin) => admin.vdis()))[vdiUuid] ?? { path: '' };
     const written = async () => (await stat(path)).blocks;
     for (let left = 1 + dice.below(4); left > 0; left--) {
       // Not before the disk goes on: a process that is only starting is no prey.
@@ -86,7 +86,7 @@ export async function chaosRun(place: Place, seed: number, number: number): Prom
   await troubles;
   await wire.close();
 
-  const puts = (await place.admin.imports()).filter((put) => put.vdiUuid === vdiUuid);
+  const puts = (await place.ask((admin) => admin.imports())).filter((put) => put.vdiUuid === vdiUuid);
   const read = Math.max(0, ...readTwice(await place.nbdkit.served(disk)));
   // The crash of the host is everybody's.
   const others = place.hostCrashes - poolKillsBefore - faults.filter((kind) => kind === 'host').length;
@@ -94,7 +94,9 @@ export async function chaosRun(place: Place, seed: number, number: number): Prom
   const sentTwice = bytesTwice(announced(puts));
   const wrong = [
     ...(plannedBytes === undefined ? [`not done after ${attempts} attempts; last: ${last}`] : []),
-    ...((await isEqual(disk, (await place.admin.vdis())[vdiUuid]?.path ?? '')) ? [] : ['the disks differ']),
+    ...((await isEqual(disk, (await place.ask((admin) => admin.vdis()))[vdiUuid]?.path ?? ''))
+      ? []
+      : ['the disks differ']),
     ...(sentTwice > allowed ? [`${sentTwice} bytes were sent twice, ${allowed} were in flight at most`] : []),
     ...(read > allowed ? [`${read} bytes were read twice, ${allowed} were in flight at most`] : []),
     ...(overlapping(puts).length > 0 ? ['two PUTs wrote at once'] : []),
