@@ -174,6 +174,8 @@ export const configSchema = z.strictObject({
       snapshotHours: z.number().positive().default(72),
       bootStableSeconds: seconds.default(60),
       downtimeBudgetSeconds: seconds.default(300),
+      verify: z.enum(['full', 'sampled']).default('full'),
+      sampleShare: z.number().gt(0).max(1).default(0.05),
     })
     .prefault({}),
   testNetwork: z.strictObject({ name: z.string().min(1).default('surefire test') }).prefault({}),

@@ -4,17 +4,19 @@ import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { DiskOpener, probeTools } from '../nbd/index.js';
 import type { NbdClient } from '../nbd/index.js';
 import { bottleneckOf, failure } from '../shared/index.js';
-import { copyPass, throttled, verifyBase, verifyDelta } from '../transfer/index.js';
-import type { TransferCounters } from '../transfer/index.js';
+import { copyPass, planFromAreas } from '../transfer/index.js';
+import type { CopyPassOptions, OpenReader, Plan, Throttle } from '../transfer/index.js';
 import { Bandwidth } from './bandwidth.js';
 import { explain } from './beating.js';
 import type { Deps } from './deps.js';
 import { planPass } from './plan.js';
 import { ProgressReporter } from './progress.js';
 import { probeReach } from './reach.js';
-import { checkpointsOn, readBackOf, sinkFor } from './target-disk.js';
+import { judge, withTail } from './read-back.js';
+import { checkpointsOn, sinkFor } from './target-disk.js';
 import { TransferMetrics } from './transfer-metrics.js';
 import { openTransport } from './transports.js';
+import type { Xapi } from '../xapi/index.js';
 import type { CopyDiskInput, TransferActivities } from './types.js';
 
 const BEAT_MS = 1_000;
@@ -35,35 +37,19 @@ export function transferActivities(deps: Deps): TransferActivities {
       return withSource(deps, input, async (opener, connect, progress) => {
         const xapi = deps.xapi(target.pool);
         const { plan, deltaMethod } = await planPass(input, deps.vsphere(input.source.vcenter), connect);
-        const writerId = writerOf(activityInfo());
         const throttle = bandwidth.forDisk();
-        await xapi.acquireWriter(disk.vdiUuid, writerId);
         const metrics = new TransferMetrics({ vcenter: input.source.vcenter, pool: target.pool });
         const busy = busyShare();
-        const result = await copyPass({
+        const result = await write(xapi, input, {
           plan,
           pass: input.pass,
-          snapshot: input.snapshotMoRef,
           openReader: connect,
-          sink: sinkFor(xapi, {
-            vdiUuid: disk.vdiUuid,
-            name: `${input.pass} of ${disk.label}`,
-            writerId,
-            migrationId: target.migrationId,
-          }),
-          checkpoints: checkpointsOn(xapi, disk.vdiUuid, writerId),
-          signal: cancellationSignal(),
           throttle,
-          segmentBytes: deps.config.transfer.segmentBytes,
-          segmentSeconds: deps.config.transfer.segmentSeconds,
-          // A delta is asked from the last complete changeId, so it covers whatever a broken one announced (R8).
-          coversUnfinished: input.kind === 'delta',
           onProgress: (counters) => {
             metrics.tell(counters);
             progress.beat('copy', counters, throttle.limit, bottleneckOf(counters.spent, busy()));
           },
         });
-        await xapi.releaseWriter(disk.vdiUuid, writerId);
         const bottleneck = bottleneckOf(result.spent, busy());
         await xapi.setVdiMetrics({
           vdiUuid: disk.vdiUuid,
@@ -78,40 +64,80 @@ export function transferActivities(deps: Deps): TransferActivities {
       });
     },
 
-    /** Reads one disk back from its target snapshot, from the first byte to the last. */
+    /** Compares a target snapshot of one disk with what was read from the source, as far as `scope` says. */
     async verifyDisk(input) {
-      const { disk, target, snapshotVdiUuid, previousSnapshotVdiUuid } = input;
       return withSource(deps, input, async (_opener, connect, progress) => {
-        const xapi = deps.xapi(target.pool);
+        const xapi = deps.xapi(input.target.pool);
         const { plan } = await planPass(input, deps.vsphere(input.source.vcenter), connect);
         if (plan.planDigest !== input.planDigest) {
           throw failure('PlanChanged', {
-            what: `${disk.label}: vSphere now reports other extents for pass ${input.pass} than when it was copied.`,
+            what: `${input.disk.label}: vSphere now reports other extents for pass ${input.pass} than when it was copied.`,
             why: 'The read-back would compare with another plan.',
             next: 'copy this disk in full.',
           });
         }
-        const { readBack, sizeBytes } = await readBackOf(xapi, snapshotVdiUuid, disk.label, target.migrationId);
         const throttle = bandwidth.forDisk();
-        const options = {
+        return judge(xapi, input, {
           plan,
-          chainDigest: input.chainDigest,
-          targetSizeBytes: sizeBytes,
-          readBack: throttled(readBack, throttle, cancellationSignal()),
           openReader: connect,
-          signal: cancellationSignal(),
-          onProgress: (counters: TransferCounters) => progress.beat('verify', counters, throttle.limit),
-        };
-        if (input.kind === 'base') return verifyBase(options);
-        if (previousSnapshotVdiUuid === undefined) throw new Error('a delta is compared with the snapshot before it');
-        const previous = await readBackOf(xapi, previousSnapshotVdiUuid, disk.label, target.migrationId);
-        return verifyDelta({
-          ...options,
-          readBackPrevious: throttled(previous.readBack, throttle, cancellationSignal()),
+          throttle,
+          onProgress: (counters) => progress.beat('verify', counters, throttle.limit),
         });
       });
     },
+
+    /** Sends places that differ once more, from the source as it was frozen, zeroes included. */
+    async mendDisk(input) {
+      return withSource(deps, input, async (_opener, connect, progress) => {
+        const xapi = deps.xapi(input.target.pool);
+        const { virtualSizeBytes } = await xapi.vdiAccess(input.disk.vdiUuid);
+        const throttle = bandwidth.forDisk();
+        const result = await write(xapi, input, {
+          plan: await planFromAreas('delta', virtualSizeBytes, input.extents),
+          pass: `${input.pass}-mended`,
+          openReader: async () => withTail(await connect(), virtualSizeBytes),
+          throttle,
+          onProgress: (counters) => progress.beat('copy', counters, throttle.limit),
+        });
+        return { bytesSent: result.bytesSent };
+      });
+    },
   };
+
+  /** One pass onto a disk whose only writer this attempt is (R17). */
+  async function write(
+    xapi: Xapi,
+    { disk, target, snapshotMoRef, kind }: CopyDiskInput,
+    work: {
+      plan: Plan;
+      pass: string;
+      openReader: OpenReader;
+      throttle: Throttle;
+      onProgress: NonNullable<CopyPassOptions['onProgress']>;
+    },
+  ) {
+    const { plan, pass, openReader, throttle, onProgress } = work;
+    const { vdiUuid } = disk;
+    const writerId = writerOf(activityInfo());
+    await xapi.acquireWriter(vdiUuid, writerId);
+    const result = await copyPass({
+      plan,
+      pass,
+      snapshot: snapshotMoRef,
+      openReader,
+      sink: sinkFor(xapi, { vdiUuid, name: `${pass} of ${disk.label}`, writerId, migrationId: target.migrationId }),
+      checkpoints: checkpointsOn(xapi, vdiUuid, writerId),
+      signal: cancellationSignal(),
+      throttle,
+      segmentBytes: deps.config.transfer.segmentBytes,
+      segmentSeconds: deps.config.transfer.segmentSeconds,
+      // A delta is asked from the last complete changeId, so it covers whatever a broken one announced (R8).
+      coversUnfinished: kind === 'delta',
+      onProgress,
+    });
+    await xapi.releaseWriter(vdiUuid, writerId);
+    return result;
+  }
 }
 
 /** Names this attempt on the disk it writes. The time orders attempts, also after a pause or reset, where they count from 1 again. */

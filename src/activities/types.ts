@@ -7,6 +7,8 @@ import type {
   MigrationInput,
   PassFigures,
   Transport,
+  Verdict,
+  VerifyScope,
 } from '../shared/index.js';
 
 export type { TransportProbe } from '../nbd/index.js';
@@ -128,6 +130,15 @@ export interface VerifyDiskInput extends CopyDiskInput {
   planDigest: string;
   chainDigest: string;
   deltaMethod: DeltaMethod;
+  /** `sampled` and `changed` need ranges; without them the former is done in full, the latter not at all. */
+  scope: VerifyScope;
+  /** Of `sampled`: share of what was not planned that is read, 0 to 1. */
+  sampleShare: number;
+}
+
+/** What of a disk's last pass is to be sent again. */
+export interface MendDiskInput extends CopyDiskInput {
+  extents: { offset: number; length: number }[];
 }
 
 export interface TargetSnapshot {
@@ -226,5 +237,6 @@ export interface TransferActivities {
   probeTransports(): Promise<TransportProbe>;
   probeReach(input: { addresses: Address[] }): Promise<Finding[]>;
   copyDisk(input: CopyDiskInput): Promise<PassFigures>;
-  verifyDisk(input: VerifyDiskInput): Promise<{ bytesChecked: number; seconds: number }>;
+  verifyDisk(input: VerifyDiskInput): Promise<Verdict>;
+  mendDisk(input: MendDiskInput): Promise<{ bytesSent: number }>;
 }

@@ -65,6 +65,12 @@ export function createProgram(): Command {
       'if all else fails at cutover, pull the plug: the copy is crash-consistent',
     )
     .option('--shutdown-hook', 'use the configured command to shut the guest down')
+    .addOption(
+      new Option('--verify <HOW>', 'read back everything, or what was copied and a sample').choices([
+        'full',
+        'sampled',
+      ]),
+    )
     .option('--dry-run', 'show the plan, start nothing')
     .option('--watch', 'follow it after the start')
     .action(run(migrate));

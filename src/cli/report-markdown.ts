@@ -1,5 +1,12 @@
 import { findingLine, formatBytes, formatDuration, formatRate } from '../shared/index.js';
-import type { BootEvidence, DiskState, MigrationReport, MigrationStatus, PassRecord } from '../shared/index.js';
+import type {
+  BootEvidence,
+  DiskState,
+  MigrationReport,
+  MigrationStatus,
+  PassRecord,
+  Verdict,
+} from '../shared/index.js';
 
 /** A report's fields, as far as a migration that still runs knows them. */
 export type Reportable =
@@ -71,6 +78,7 @@ function diskLines(disk: DiskState): string[] {
     ...disk.passes.flatMap((pass) => [
       `  - ${pass.pass}: ${formatBytes(pass.bytesPlanned)} planned, ${formatBytes(pass.bytesRead)} read, ${formatBytes(pass.bytesSent)} sent, ${formatBytes(pass.bytesRead - pass.bytesSent)} skipped as zero, in ${pass.segments} segments and ${formatDuration(pass.seconds)}${rateOf(pass)}; extents by ${pass.deltaMethod}; ${pass.verified === undefined ? 'not verified' : `verified by ${pass.verified}`}`,
       `    - ${pass.versions}; \`${pass.nbdkit}\``,
+      ...(pass.verdicts ?? []).map((verdict) => `    - ${verdict.at} ${verdictText(verdict)}`),
     ]),
   ];
 }
@@ -80,6 +88,13 @@ function rateOf({ bytesRead, seconds, spent, bottleneck }: PassRecord): string {
   const waits = Object.entries(spent).map(([leg, time]) => `${leg} ${(time as number).toFixed(1)} s`);
   const rate = seconds >= 0.001 ? `, ${formatRate(bytesRead / seconds)}` : '';
   return `${rate} (${waits.join(', ')}${bottleneck === undefined ? '' : `: slowest is the ${bottleneck}`})`;
+}
+
+function verdictText({ scope, via, whyNotNbd, bytesChecked, detection, chainDigest, chunks }: Verdict): string {
+  const without = whyNotNbd === undefined ? '' : ` (no NBD: ${whyNotNbd.split('\n')[0]})`;
+  if (via === 'none') return `not read back in the outage${without}; the pool acknowledged every segment`;
+  const chance = detection === 1 ? 'any' : `${(detection * 100).toFixed(1)} % of`;
+  return `equal: ${scope}, ${formatBytes(bytesChecked)} by ${via}${without}, finds ${chance} single wrong sectors; ${chunks} chunks, chain \`${chainDigest}\``;
 }
 
 function evidence(what: string, seen: BootEvidence): string {

@@ -47,6 +47,10 @@ export interface MigrationPolicy {
   snapshotHours: number;
   /** Seconds the test copy and the target must run with unmoved start time (R23). */
   bootStableSeconds: number;
+  /** How a pass is read back: everything, or what was copied and a share of the rest where the pool offers ranges. */
+  verify?: 'full' | 'sampled';
+  /** Of `sampled`: that share, 0 to 1. */
+  sampleShare?: number;
   /** Downtime the operator was promised, in seconds (S24). */
   downtimeBudgetSeconds: number;
 }
@@ -102,7 +106,38 @@ export interface PassRecord extends PassFigures {
   kind: 'base' | 'delta';
   snapshotMoRef: string;
   transport: Transport;
-  verified?: 'read-back' | 'acknowledged';
+  /** The best that was done so far: `verdicts` says what exactly. */
+  verified?: 'read-back' | 'sampled' | 'changes-read-back' | 'acknowledged';
+  verdicts?: Verdict[];
+  /** Places that a read-back found different and that were sent again. */
+  mended?: { offset: number; length: number }[];
+}
+
+/** Everything; what was planned and a share of the rest; what was planned alone. */
+export type VerifyScope = 'full' | 'sampled' | 'changed';
+
+/** A comparison of source and target that found no difference, and what it is worth. */
+export interface Verdict {
+  /** ISO 8601, when it began. */
+  at: string;
+  /** Disk of the target snapshot that was compared. */
+  vdiUuid: string;
+  scope: VerifyScope;
+  /** `none`: nothing was read back; every segment was acknowledged by the pool. */
+  via: 'nbd' | 'export' | 'none';
+  /** Why not by ranges. */
+  whyNotNbd?: string;
+  bytesChecked: number;
+  bytesTotal: number;
+  /** Probability that one wrong sector, anywhere on the disk with the same chance, would have been found. */
+  detection: number;
+  /** Of `sampled`: the same for a sector outside what was planned, and what chose the sample. */
+  share?: number;
+  seed?: number;
+  /** The digest chain that the target's bytes gave once more, and how many chunks are in it. */
+  chainDigest: string;
+  chunks: number;
+  seconds: number;
 }
 
 /** What a copy reports of itself. */

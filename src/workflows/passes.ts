@@ -1,6 +1,6 @@
 import { failureTypeOf } from '../shared/index.js';
 import type { DiskState } from '../shared/index.js';
-import type { CopyDiskInput, SourceSnapshot, TargetSnapshot, VerifyDiskInput } from '../activities/types.js';
+import type { CopyDiskInput, SourceSnapshot } from '../activities/types.js';
 import { step, transferOn } from './activity-options.js';
 import { isStop } from './pause.js';
 import type { Migration } from './state.js';
@@ -64,7 +64,7 @@ export async function copyDisks(migration: Migration, pass: Pass, mayRedo: boole
 }
 
 /** Disks side by side, to the end of each; what has not come through when the migration is paused is begun again. */
-async function everyDisk(migration: Migration, transfer: (disk: DiskState) => Promise<void>): Promise<void> {
+export async function everyDisk(migration: Migration, transfer: (disk: DiskState) => Promise<void>): Promise<void> {
   await migration.pause.around(async () => {
     const settled = await Promise.allSettled(migration.disks.map(transfer));
     const failures = settled.filter((result) => result.status === 'rejected').map(({ reason }): unknown => reason);
@@ -123,43 +123,6 @@ async function transferOne(migration: Migration, pass: Pass, disk: DiskState): P
     ...result,
   });
   migration.refresh();
-}
-
-/**
- * Reads a pass back from the target's snapshot, in full (R20, R21): a base pass against zero outside its extents, a
- * delta against the snapshot verified before it.
- */
-export async function verifyDisks(
-  migration: Migration,
-  pass: Pass,
-  taken: TargetSnapshot,
-  previous: TargetSnapshot | undefined,
-): Promise<void> {
-  const { verifyDisk } = transferOn(migration.input.transferQueue);
-  await everyDisk(migration, async (disk) => {
-    const copied = disk.passes.at(-1);
-    if (copied?.pass !== pass.name || copied.verified === 'read-back') return;
-    const input: VerifyDiskInput = {
-      ...(pass.inputs.get(disk.deviceKey) ?? describeCopy(migration, pass.name, pass.snapshot, disk)),
-      snapshotVdiUuid: vdiOf(taken, disk),
-      ...(copied.kind === 'delta' && previous && { previousSnapshotVdiUuid: vdiOf(previous, disk) }),
-      planDigest: copied.planDigest,
-      chainDigest: copied.chainDigest,
-      deltaMethod: copied.deltaMethod,
-    };
-    await verifyDisk.executeWithOptions(
-      { activityId: `verify-${pass.name}:${disk.label}`, summary: `read back ${pass.name} of ${disk.label}` },
-      [input],
-    );
-    copied.verified = 'read-back';
-    migration.refresh();
-  });
-}
-
-function vdiOf(snapshot: TargetSnapshot, disk: DiskState): string {
-  const found = snapshot.disks.find(({ deviceKey }) => deviceKey === disk.deviceKey);
-  if (!found) throw new Error(`the target snapshot ${snapshot.uuid} lacks ${disk.label}`);
-  return found.vdiUuid;
 }
 
 /** From here on the next delta starts at this snapshot: its data is durable on the target (R8). */

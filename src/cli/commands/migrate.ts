@@ -19,6 +19,7 @@ export interface MigrateOptions {
   repeat?: string;
   hardPowerOffConsent?: string;
   shutdownHook?: boolean;
+  verify?: 'full' | 'sampled';
   dryRun?: boolean;
   watch?: boolean;
 }
@@ -100,6 +101,7 @@ export async function planMigration(context: Context, options: MigrateOptions, t
     policy: {
       ...limits,
       transport: options.transport ?? transport,
+      verify: options.verify ?? limits.verify,
       shutdownHook: options.shutdownHook ?? false,
       hardPowerOffConsent: options.hardPowerOffConsent,
     },

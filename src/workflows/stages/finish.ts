@@ -3,7 +3,7 @@ import { failure, failureMessageOf } from '../../shared/index.js';
 import { step } from '../activity-options.js';
 import { later } from '../state.js';
 import { SOURCE_SNAPSHOTS } from '../names.js';
-import { verifyDisks } from '../passes.js';
+import { scopeOf, verifyDisks } from '../verification.js';
 import { Ending } from '../run.js';
 import type { Run } from '../run.js';
 import { wordAlone } from '../gates.js';
@@ -20,9 +20,13 @@ export async function acceptance({ migration, gates }: Run): Promise<void> {
   const reading = new CancellationScope();
   const readBack = reading
     .run(async () => {
-      await verifyDisks(migration, finalPass, finalTargetSnapshot, migration.verifiedSnapshot);
+      await verifyDisks(migration, finalPass, finalTargetSnapshot, scopeOf(migration));
       done = true;
-      migration.note(`"complete import from V2V" was read back in full: every byte is as it was read from the source.`);
+      migration.note(
+        scopeOf(migration) === 'full'
+          ? '"complete import from V2V" was read back in full: every byte is as it was read from the source.'
+          : '"complete import from V2V" was read back: what was copied last, and a sample of the rest.',
+      );
     })
     .catch((error: unknown) => {
       if (isCancellation(error)) return;

@@ -3,12 +3,13 @@ import type { TargetSnapshot } from '../../activities/types.js';
 import { step } from '../activity-options.js';
 import { wordAlone } from '../gates.js';
 import { AFTER_PARTIAL } from '../names.js';
-import { advance, copyDisks, newPass, verifyDisks } from '../passes.js';
+import { advance, copyDisks, newPass } from '../passes.js';
 import type { Pass } from '../passes.js';
 import { Ending } from '../run.js';
 import type { Run } from '../run.js';
 import { deadlineOf, removeBaselineSnapshot, removeCleanSnapshot } from '../snapshot-clock.js';
 import { later, now } from '../state.js';
+import { scopeOf, takeVerified } from '../verification.js';
 import type { Migration } from '../state.js';
 
 /** Stage 5: the first pass lands in the final VM, which cannot be started, and is read back in full (R20). */
@@ -21,13 +22,7 @@ export async function baseCopy({ migration }: Run): Promise<void> {
   migration.pass ??= newPass(migration.passCount === 0 ? 'base' : `warm-${migration.passCount}`, snapshot);
   const { pass } = migration;
   await copyDisks(migration, pass, true);
-  const taken = await step.snapshotTarget({
-    ...migration.target,
-    targetVmUuid: migration.targetVmUuid,
-    name: AFTER_PARTIAL,
-    pass: pass.name,
-  });
-  await verifyOrDoubt(migration, pass, taken);
+  const taken = await takeVerifiedOrDoubt(migration, pass);
   await keepSnapshot(migration, taken);
   advance(migration, snapshot);
   migration.pass = undefined;
@@ -38,13 +33,15 @@ export async function baseCopy({ migration }: Run): Promise<void> {
   await removeBaselineSnapshot(migration, 'because the first copy is verified (R5)');
 }
 
-/** A read-back that fails throws the copy away: what is tried again is a full pass to new disks (R8). */
-async function verifyOrDoubt(migration: Migration, pass: Pass, taken: TargetSnapshot): Promise<void> {
+/** A read-back that fails twice throws the copy away: what is tried again is a full pass to new disks (R8). */
+async function takeVerifiedOrDoubt(migration: Migration, pass: Pass): Promise<TargetSnapshot> {
+  let taken: TargetSnapshot | undefined;
+  const onTaken = (snapshot: TargetSnapshot) => (taken = snapshot);
   try {
-    await verifyDisks(migration, pass, taken, migration.verifiedSnapshot);
+    return await takeVerified(migration, pass, { name: AFTER_PARTIAL, scope: scopeOf(migration), onTaken });
   } catch (error) {
     if (!['VerificationMismatch', 'PlanChanged'].includes(failureTypeOf(error) ?? '')) throw error;
-    await step.destroyTargetSnapshot({ ...migration.target, snapshotUuid: taken.uuid });
+    if (taken) await step.destroyTargetSnapshot({ ...migration.target, snapshotUuid: taken.uuid });
     for (const disk of migration.disks) delete disk.changeId;
     migration.pass = undefined;
     migration.passCount += 1;
