@@ -4,8 +4,10 @@ import type { Connection } from './connection.js';
 import { limitFindings, targetLimits } from './limits.js';
 import { allRecords, KEYS } from './marks.js';
 import { srFacts } from './pool.js';
-import { VHD_LIMIT_BYTES } from './target-vm.js';
+import { QCOW2_LIMIT_BYTES, VHD_LIMIT_BYTES } from './target-vm.js';
 import type { SrFacts } from './types.js';
+
+const SECTOR_BYTES = 512;
 
 /** What a migration would put onto a pool. */
 export interface TargetPlan {
@@ -55,17 +57,28 @@ export function spaceFindings({ name, disks }: Pick<TargetPlan, 'name' | 'disks'
   ];
 }
 
-/** A disk beyond VHD needs an SR that knows qcow2: carried, or refused here and not at 99 % (S9, S10). */
+/** A disk that no format of the SR holds, or that is not made of sectors: refused here and not at 99 % (S9, S10). */
 export function sizeFinding(disk: { label: string; capacityBytes: number }, sr: SrFacts): Finding[] {
-  if (disk.capacityBytes <= VHD_LIMIT_BYTES || sr.formats.includes('qcow2')) return [];
+  const { label, capacityBytes } = disk;
+  const isOdd = !(capacityBytes > 0) || capacityBytes % SECTOR_BYTES !== 0;
+  const hasQcow2 = sr.formats.includes('qcow2');
+  const limit = hasQcow2 ? QCOW2_LIMIT_BYTES : VHD_LIMIT_BYTES;
+  if (!isOdd && capacityBytes <= limit) return [];
+  const most = `at most ${formatBytes(limit)}`;
   return [
     {
       code: 'T3',
       severity: 'error',
-      object: disk.label,
-      observed: `It has ${formatBytes(disk.capacityBytes)}, and SR "${sr.name}" (${sr.type}) keeps VHD only.`,
-      expected: `at most ${formatBytes(VHD_LIMIT_BYTES)}, or an SR with qcow2`,
-      remedy: `choose an SR that supports qcow2 with --sr. Alternatives: ${ALTERNATIVES}`,
+      object: label,
+      observed: isOdd
+        ? `It has ${capacityBytes} bytes.`
+        : `It has ${formatBytes(capacityBytes)}, and SR "${sr.name}" (${sr.type}) keeps ${sr.formats.join(' and ')} only.`,
+      expected: isOdd ? 'whole sectors of 512 bytes' : hasQcow2 ? most : `${most}, or an SR with qcow2`,
+      remedy: isOdd
+        ? "look at the disk's size in vSphere."
+        : hasQcow2
+          ? `make the disk smaller: no SR holds more. Alternatives: ${ALTERNATIVES}`
+          : `choose an SR that supports qcow2 with --sr. Alternatives: ${ALTERNATIVES}`,
     },
   ];
 }

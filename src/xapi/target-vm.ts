@@ -13,6 +13,9 @@ const CD_POSITION = 3;
 /** VHD ends at 2040 GiB; beyond it only qcow2 holds a disk (sm, vhdutil). */
 export const VHD_LIMIT_BYTES = 2040 * 2 ** 30;
 
+/** What an SR holds as qcow2: 16,381 GiB (the documented limit, three below 16 TiB). */
+export const QCOW2_LIMIT_BYTES = 16_381 * 2 ** 30;
+
 /** VHD up to its limit, qcow2 above it (S10). */
 export function imageFormat(virtualSizeBytes: number): 'vhd' | 'qcow2' {
   return virtualSizeBytes > VHD_LIMIT_BYTES ? 'qcow2' : 'vhd';

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   limitFindings,
+  QCOW2_LIMIT_BYTES,
   recommendedMaxima,
   sizeFinding,
   spaceFindings,
@@ -40,12 +41,21 @@ describe('space (R26)', () => {
 
 describe('[S9] [S10] disks beyond VHD', () => {
   it.each([
-    [-1, ['vhd'], 0],
-    [0, ['vhd'], 0],
-    [1, ['vhd'], 1],
-    [1, ['vhd', 'qcow2'], 0],
-  ])('limit %+d bytes on an SR with %j: %d findings', (more, formats, count) => {
-    const found = sizeFinding({ label: 'Hard disk 1', capacityBytes: VHD_LIMIT_BYTES + more }, { ...thin, formats });
+    // A size between two sectors is no disk, on whichever side of the limit.
+    [VHD_LIMIT_BYTES, -1, ['vhd'], 1],
+    [VHD_LIMIT_BYTES, -512, ['vhd'], 0],
+    [VHD_LIMIT_BYTES, 0, ['vhd'], 0],
+    [VHD_LIMIT_BYTES, 1, ['vhd'], 1],
+    [VHD_LIMIT_BYTES, 512, ['vhd'], 1],
+    [VHD_LIMIT_BYTES, 512, ['vhd', 'qcow2'], 0],
+    [QCOW2_LIMIT_BYTES, -512, ['vhd', 'qcow2'], 0],
+    [QCOW2_LIMIT_BYTES, 0, ['qcow2'], 0],
+    [QCOW2_LIMIT_BYTES, 1, ['vhd', 'qcow2'], 1],
+    [QCOW2_LIMIT_BYTES, 512, ['vhd', 'qcow2'], 1],
+    [0, 0, ['vhd'], 1],
+    [0, 512, ['vhd'], 0],
+  ])('%d%+d bytes on an SR with %j: %d findings', (limit, more, formats, count) => {
+    const found = sizeFinding({ label: 'Hard disk 1', capacityBytes: limit + more }, { ...thin, formats });
     expect(found).toHaveLength(count);
     expect(found.every(({ severity }) => severity === 'error')).toBe(true);
   });
