@@ -15,9 +15,8 @@ export interface Sample {
  */
 export function chooseSample(plan: Pick<Plan, 'ranges'>, sizeBytes: number, share: number, seed: number): Sample {
   const random = mulberry32(seed);
-  let left = 0;
-  for (const _unit of unitsOutside(plan, sizeBytes)) left += 1;
-  const units = left;
+  const units = countOutside(plan, sizeBytes);
+  let left = units;
   let wanted = Math.ceil(units * share);
   const chosen = wanted;
   const ranges: Range[] = [];
@@ -29,6 +28,16 @@ export function chooseSample(plan: Pick<Plan, 'ranges'>, sizeBytes: number, shar
     left -= 1;
   }
   return { ranges, share: units === 0 ? 1 : chosen / units };
+}
+
+function countOutside({ ranges }: Pick<Plan, 'ranges'>, sizeBytes: number): number {
+  let count = 0;
+  let at = 0;
+  for (const { offset, length } of [...ranges, { offset: sizeBytes, length: 0 }]) {
+    if (at < offset) count += Math.ceil(offset / UNIT_BYTES) - Math.floor(at / UNIT_BYTES);
+    at = Math.max(at, offset + length);
+  }
+  return count;
 }
 
 function* unitsOutside({ ranges }: Pick<Plan, 'ranges'>, sizeBytes: number): Generator<Range> {
