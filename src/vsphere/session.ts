@@ -119,8 +119,9 @@ export function createSession(options: VsphereOptions & { url: string }): Sessio
 
   function logIn({ client, content }: Connection): Promise<{ key: string; cookie: string }> {
     login ??= (async () => {
-      if (refused) throw refused;
-      await options.guard?.check();
+      // With a guard it is the only memory: what a person takes out of it may be tried again without a restart.
+      if (options.guard) await options.guard.check();
+      else if (refused) throw refused;
       // With a live session's cookie attached, a login is refused.
       cookie = undefined;
       try {

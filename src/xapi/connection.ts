@@ -76,7 +76,7 @@ export class Connection {
   }
 
   #open(): Promise<PinnedClient> {
-    if (this.#refused) return Promise.reject(this.#refused);
+    if (this.#refused && !this.#options.guard) return Promise.reject(this.#refused);
     this.#opening ??= this.#connect().catch((error: unknown) => {
       this.#opening = undefined;
       throw this.#remember(error);

@@ -15,12 +15,13 @@ const loginCount = async () => (await bench.vsphere.calls()).filter(({ method })
 
 /** The end of a run that was refused, and that it left no trace on either side. */
 async function refusedRun(vm: string, input: Awaited<ReturnType<Bench['inputFor']>>) {
-  const before = await bench.sourceState(vm);
+  // Looked at past our own adapter, whose password may be the wrong one.
+  const before = await bench.vsphere.vm(vm);
   const { migrationId } = await bench.client.start(input);
   const { failure, report } = await bench.client.result(migrationId);
   expect(failure?.type).toBe('PreflightFailed');
   expect(report?.stages.map(({ stage }) => stage)).toEqual(['preflight']);
-  expect(await bench.sourceState(vm)).toEqual(before);
+  expect(await bench.vsphere.vm(vm)).toEqual(before);
   expect(await bench.onPool(vm)).toEqual([]);
   return { message: failure?.message ?? '', findings: report?.findings ?? [] };
 }
@@ -35,7 +36,7 @@ describe('a run is refused in its first stage', () => {
     const first = await refusedRun('locked-out', input);
     expect(first.message).toMatch(/^endpoint vCenter lab: 127\.0\.0\.1 refuses the login of /m);
     const second = await refusedRun('locked-out', input);
-    expect(second.message).toContain('and the password is still the same');
+    expect(second.message).toMatch(/^endpoint vCenter lab: 127\.0\.0\.1 refuses the login of /m);
     expect((await loginCount()) - before).toBe(1);
 
     // The right one is used at once, by the same workers.
