@@ -1,3 +1,4 @@
+import { cancellationSignal } from '@temporalio/activity';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { failure } from '../shared/index.js';
@@ -138,6 +139,8 @@ export function targetActivities({ config, vsphere, xapi }: Deps): TargetActivit
       }
       await client.renameVm(targetVmUuid, name);
       await client.unblockStart(targetVmUuid);
+      // The last moment in which nothing has run yet, and a person may have changed their mind.
+      cancellationSignal().throwIfAborted();
       await client.startVm(targetVmUuid);
       return watchBoot(client, targetVmUuid, stableSeconds, join(config.state.dir, 'evidence'));
     },
