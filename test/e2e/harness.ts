@@ -47,12 +47,33 @@ export interface Choices {
   transferQueue?: string;
 }
 
-/** The line of `surefire up --json`, as far as it is wanted here. */
-interface Announced {
+/** Where the state is (design 15): a Temporal server that is ready, and both workers. */
+export interface Home {
   address: string;
   webUrl: string;
   namespace: string;
   temporalPid: number;
+  stop(): Promise<unknown>;
+}
+
+/** The small one. @param file The configuration. */
+async function surefireUp(file: string): Promise<Home> {
+  const up = spawnCli(['up', '--json', '--port', '0', '--ui-port', '0', '--config', file]);
+  let out = '';
+  up.stdout.on('data', (chunk: Buffer) => (out += chunk.toString()));
+  await waitFor('`surefire up` to be ready', async () => {
+    if (up.exitCode !== null) throw new Error(`surefire up ended: ${(await up).stderr}`);
+    return out.includes('\n');
+  });
+  const announced = JSON.parse(out) as Omit<Home, 'stop'>;
+  if (announced.address === undefined) throw new Error(`surefire up refuses: ${out}`);
+  return {
+    ...announced,
+    stop() {
+      up.kill('SIGTERM');
+      return up;
+    },
+  };
 }
 
 /**
@@ -95,6 +116,7 @@ export class Bench {
     vms: LabVmSpec[],
     shutdownHook?: (lab: Lab) => string[],
     choices: ConfigChoices = {},
+    startHome = surefireUp,
   ): Promise<Bench> {
     const folder = await mkdtemp(join(tmpdir(), 'surefire-e2e-'));
     const lab = await startLab({ stateDir: join(folder, 'lab'), vms });
@@ -104,15 +126,8 @@ export class Bench {
       ...(shutdownHook && { shutdownHook: shutdownHook(lab) }),
       ...choices,
     });
-    const up = spawnCli(['up', '--json', '--port', '0', '--ui-port', '0', '--config', file]);
-    let out = '';
-    up.stdout.on('data', (chunk: Buffer) => (out += chunk.toString()));
-    await waitFor('`surefire up` to be ready', async () => {
-      if (up.exitCode !== null) throw new Error(`surefire up ended: ${(await up).stderr}`);
-      return out.includes('\n');
-    });
-    const { address, webUrl, namespace, temporalPid } = JSON.parse(out) as Announced;
-    if (address === undefined) throw new Error(`surefire up refuses: ${out}`);
+    const home = await startHome(file);
+    const { address, webUrl, namespace, temporalPid } = home;
     const client = await connectClient({ temporal: { address, webUrl, namespace } });
     const connection = await Connection.connect({ address });
     const temporal = new Client({ connection, namespace });
@@ -121,8 +136,7 @@ export class Bench {
     const bench = new Bench({ lab, api, client, temporal, config, temporalPid }, async () => {
       for (const end of bench.endings.reverse()) await end();
       await Promise.all([client.close(), connection.close(), bench.deps.close()]);
-      up.kill('SIGTERM');
-      await up;
+      await home.stop();
       await lab.stop();
       await rm(folder, { recursive: true, force: true });
     });
