@@ -34,9 +34,9 @@ export function startServer(folder: string, port = 0): Promise<RunningTemporal> 
   });
 }
 
-/** Starts the built program as the shell would. */
-export function spawnCli(args: string[], env: Record<string, string> = {}) {
-  return execa(process.execPath, [MAIN, ...args], {
+/** Starts the built program as the shell would. @param main That of another build. */
+export function spawnCli(args: string[], env: Record<string, string> = {}, main = MAIN) {
+  return execa(process.execPath, [main, ...args], {
     reject: false,
     env: { SUREFIRE_OPERATOR: 'tester', NO_COLOR: '1', ...env },
     forceKillAfterDelay: 20_000,

@@ -6,7 +6,7 @@ import { STAGES } from '../../src/shared/index.js';
 import { runCli } from '../cli/harness.js';
 import { Bench, MIB, OPERATOR, plain, useChosenNbdkit } from './harness.js';
 import { travelByDefault, travelCold, travelLive } from './journeys.js';
-import { CANARY, placesOf, SecretScan } from './secret-scan.js';
+import { CANARY, placesOf, SecretScan, secretsOf } from './secret-scan.js';
 import { cliOf } from './watching.js';
 
 const BLOCK_BYTES = 64 * 1024;
@@ -44,7 +44,7 @@ beforeAll(async () => {
   said = await talk(['check'], ['inventory'], ['status'], ['status', 'live', '--json'], ['report', 'live']);
   said.set('watch', JSON.stringify(live.watchers.lines));
   scanned = await scan.end();
-  secrets = await scan.secrets();
+  secrets = await secretsOf(bench);
   prometheus = await (await fetch(`http://${metrics}/metrics`)).text();
 }, 300_000);
 

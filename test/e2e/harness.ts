@@ -56,9 +56,20 @@ export interface Home {
   stop(): Promise<unknown>;
 }
 
+/** What may differ in a small home: ports, for one that is started again, and the build. */
+export interface UpChoices {
+  port?: string;
+  uiPort?: string;
+  main?: string;
+}
+
+export interface SmallHome extends Home {
+  process: ReturnType<typeof spawnCli>;
+}
+
 /** The small one. @param file The configuration. */
-async function surefireUp(file: string): Promise<Home> {
-  const up = spawnCli(['up', '--json', '--port', '0', '--ui-port', '0', '--config', file]);
+export async function surefireUp(file: string, { port = '0', uiPort = '0', main }: UpChoices = {}): Promise<SmallHome> {
+  const up = spawnCli(['up', '--json', '--port', port, '--ui-port', uiPort, '--config', file], {}, main);
   let out = '';
   up.stdout.on('data', (chunk: Buffer) => (out += chunk.toString()));
   await waitFor('`surefire up` to be ready', async () => {
@@ -69,6 +80,7 @@ async function surefireUp(file: string): Promise<Home> {
   if (announced.address === undefined) throw new Error(`surefire up refuses: ${out}`);
   return {
     ...announced,
+    process: up,
     stop() {
       up.kill('SIGTERM');
       return up;
@@ -116,7 +128,7 @@ export class Bench {
     vms: LabVmSpec[],
     shutdownHook?: (lab: Lab) => string[],
     choices: ConfigChoices = {},
-    startHome = surefireUp,
+    startHome: (file: string) => Promise<Home> = surefireUp,
   ): Promise<Bench> {
     const folder = await mkdtemp(join(tmpdir(), 'surefire-e2e-'));
     const lab = await startLab({ stateDir: join(folder, 'lab'), vms });

@@ -22,6 +22,12 @@ function spellings(secret: string): string[] {
   return [secret, encodeURIComponent(secret), JSON.stringify(secret).slice(1, -1), bytes.toString('hex'), ...inBase64];
 }
 
+/** What must be read nowhere: the passwords, and every session that either side ever had. */
+export async function secretsOf({ lab, vsphere, pool }: Bench): Promise<string[]> {
+  const passwords = [lab.description.vsphere.password, ...lab.description.pools.map(({ password }) => password)];
+  return [...passwords, ...(await vsphere.sessions()), ...(await pool.sessions())];
+}
+
 /** Where in a haystack a secret is. */
 export function placesOf(secret: string, haystack: Haystack): string[] {
   const forms = spellings(secret);
@@ -29,7 +35,7 @@ export function placesOf(secret: string, haystack: Haystack): string[] {
 }
 
 /** Every text in a message of Temporal's, those in its payloads too. */
-function textOf(value: unknown): string {
+export function textOf(value: unknown): string {
   if (typeof value === 'string') return value;
   if (value instanceof Uint8Array) return Buffer.from(value).toString('latin1');
   if (typeof value !== 'object' || value === null) return '';
@@ -81,13 +87,6 @@ export class SecretScan {
     }
     await writeFile(join(config.state.dir, 'decoy.log'), CANARY);
     return { ...this.#seen, history, state: await filesUnder(config.state.dir) };
-  }
-
-  /** What must be in none of them: passwords, and every session that either side ever had. */
-  async secrets(): Promise<string[]> {
-    const { lab, vsphere, pool } = this.#bench;
-    const passwords = [lab.description.vsphere.password, ...lab.description.pools.map(({ password }) => password)];
-    return [...passwords, ...(await vsphere.sessions()), ...(await pool.sessions())];
   }
 
   async #watch(): Promise<void> {
