@@ -137,7 +137,9 @@ async function serve(socket: Socket, random: Random): Promise<void> {
       3: () => good.toReversed(),
       4: () => good.slice(0, -1),
       5: () => [chunk(cookie, 0x8001, 1, Buffer.concat([u32(5), Buffer.from([0, 0])]))],
-      6: () => [chunk(cookie, 1, 1, Buffer.concat([u64(offset + 512), content.subarray(offset, offset + length)]))],
+      6: () => [
+        chunk(cookie, 1, 1, Buffer.concat([u64(offset + 512), content.subarray(offset + 512, offset + 512 + length)])),
+      ],
       7: () => [chunk(random.bytes(8), 1, 1, Buffer.concat([u64(offset), content.subarray(offset, offset + length)]))],
       8: () => [head20(cookie, 1, 1, random.pick([0, 4, 8, 9, 0xffffffff, 0x7fffffff, length + 7]))],
       9: () => Array.from({ length: 200 }, () => chunk(cookie, 0, 0, Buffer.alloc(0))),
