@@ -72,7 +72,7 @@ async function main(): Promise<void> {
     return { id: one.id, title: one.title, base: one.base, rows, targets: judge(one, rows) };
   });
   await temporal?.stop();
-  const facts = await machineFacts();
+  const facts = { ...(await machineFacts()), 'Sizes, of those in the titles': String(scale) };
   if (options.write) await writeFile('docs/performance.md', performancePage(facts, results));
   if (options.json) process.stdout.write(`${JSON.stringify({ facts, scale, cases: results }, undefined, 2)}\n`);
   else process.stdout.write(`${results.map(caseAsMarkdown).join('\n\n')}\n`);

@@ -5,6 +5,8 @@ export function performancePage(facts: Record<string, string>, results: CaseResu
   const missed = results.flatMap(({ id, targets }) =>
     targets.filter(({ met }) => !met).map(({ what }) => `(${id}) ${what}`),
   );
+  const others = results.flatMap(({ rows }) => rows.map(({ foreign }) => foreign));
+  const foreign = others.reduce((sum, value) => sum + value, 0) / Math.max(1, others.length);
   const count = results.reduce((sum, { targets }) => sum + targets.length, 0);
   return `${[
     '# Performance',
@@ -14,6 +16,9 @@ export function performancePage(facts: Record<string, string>, results: CaseResu
     Object.entries(facts)
       .map(([name, value]) => `- ${name}: ${value}`)
       .join('\n'),
+    foreign < 0.2
+      ? 'Nobody else used it to speak of.'
+      : `**It was not left alone:** others used ${foreign.toFixed(1)} of its CPUs on average. CPU per GiB still compares within a table; rates, seconds and loop delays then say little, and nor does a target on them that is missed.`,
     '## How to read the tables',
     [
       '- Rows of one table were run in turn, forwards and backwards, each with a new nbdkit and a new receiver. Compare within a table; between tables the machine may have been another one.',
