@@ -99,7 +99,15 @@ describe.concurrent('a pause', () => {
   });
 
   it('[S14] at a gate takes the answer and lets nothing follow; the clock of the clean snapshot goes on (R5)', async () => {
+    await bench.foreignSnapshot('asked', 'nightly');
     const run = await bench.migrate('asked', { policy: { snapshotHours: 20 / 3600 } });
+    await run.reaches('snapshot-removal');
+    await run.say('pause', { reason: 'the backup runs' });
+    await run.say('approveSnapshotRemoval', {});
+    await run.reaches('resume');
+    expect(await stepsOf(run)).toEqual([]);
+    expect((await bench.sourceState('asked')).snapshots).toEqual(['nightly']);
+    await run.say('resume', {});
     const { artifacts } = await run.reaches('verification');
     expect((await cli('pause', 'asked')).exitCode).toBe(2);
     expect((await cli('pause', 'asked', '--reason', 'the pool is being patched')).exitCode).toBe(0);
