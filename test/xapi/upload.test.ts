@@ -127,7 +127,9 @@ describe('a pass from nbdkit into the pool', () => {
     const pause = new AbortController();
     pool.server.pool.faults.arm({ kind: 'slow', writeMs: 200 });
     const options = await pass(vdi, { signal: pause.signal, segmentBytes: SIZE });
-    const copying = failureOf(copyPass({ ...options, onProgress: ({ bytesDone }) => bytesDone > 0 && pause.abort(new Error('paused')) }));
+    const copying = failureOf(
+      copyPass({ ...options, onProgress: ({ bytesDone }) => bytesDone > 0 && pause.abort(new Error('paused')) }),
+    );
     expect((await copying).message).toBe('paused');
     const uuid = await pool.call('VDI.get_uuid', vdi);
     const put = pool.server.pool.imports.records.find((record) => record.vdiUuid === uuid);
