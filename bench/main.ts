@@ -27,6 +27,9 @@ interface Options {
   write?: true;
 }
 
+/** Runs by case and row. */
+type Taken = Map<string, Map<string, Run[]>>;
+
 const say = (text: string) => void process.stderr.write(`${text}\n`);
 
 async function main(): Promise<void> {
@@ -60,7 +63,7 @@ async function main(): Promise<void> {
   };
   const temporal = chosen.some(({ rows }) => rows.some((row) => row.temporal)) ? await startBenchTemporal() : undefined;
   if (temporal !== undefined) bench.temporalAddress = temporal.address;
-  const taken = new Map<Row, Run[]>();
+  const taken: Taken = new Map();
   const startedAt = Date.now();
   for (let turn = 0; turn < runs; turn++) {
     const perTurn = (Date.now() - startedAt) / Math.max(1, turn);
@@ -68,7 +71,7 @@ async function main(): Promise<void> {
     for (const one of chosen) await runCase(bench, one, turn, Number(options.quick ? 0 : options.patience), taken);
   }
   const results = chosen.map((one): CaseResult => {
-    const rows = one.rows.flatMap((row) => (taken.has(row) ? [summarise(row.name, taken.get(row) ?? [])] : []));
+    const rows = [...(taken.get(one.id) ?? [])].map(([name, list]) => summarise(name, list));
     return { id: one.id, title: one.title, base: one.base, rows, targets: judge(one, rows) };
   });
   await temporal?.stop();
@@ -79,7 +82,7 @@ async function main(): Promise<void> {
 }
 
 /** Every row once, now forwards and then backwards, so that a slow moment of the machine meets none of them alone. */
-async function runCase(all: Bench, one: Case, turn: number, patience: number, taken: Map<Row, Run[]>): Promise<void> {
+async function runCase(all: Bench, one: Case, turn: number, patience: number, taken: Taken): Promise<void> {
   say(`(${one.id}) ${one.title}`);
   const bench = { ...all, disksFolder: join(all.disksFolder, one.id) };
   await mkdir(bench.disksFolder);
@@ -88,12 +91,14 @@ async function runCase(all: Bench, one: Case, turn: number, patience: number, ta
     disks[name] = await makeDisk(join(bench.disksFolder, `${name}.raw`), spec);
   }
   const rows = one.rows.filter((row) => usable(bench, row));
+  const mine = taken.get(one.id) ?? new Map<string, Run[]>(rows.map(({ name }) => [name, []]));
+  taken.set(one.id, mine);
   for (const row of turn % 2 === 0 ? rows : rows.toReversed()) {
     const disk = disks[row.disk ?? Object.keys(disks)[0] ?? ''];
     if (disk === undefined) throw new Error(`no disk for ${row.name}`);
     await untilIdle(patience);
     const run = await runRow(bench, row, disk);
-    taken.set(row, [...(taken.get(row) ?? []), run]);
+    mine.set(row.name, [...(mine.get(row.name) ?? []), run]);
     const rate = run.bytes / 2 ** 20 / run.wall;
     say(
       `  ${row.name}: ${rate.toFixed(0)} MiB/s, ${(run.user + run.sys).toFixed(2)} CPU s, others ${run.foreign.toFixed(2)}`,
