@@ -152,7 +152,11 @@ setInterval(() => undefined, 1000);`,
   });
 });
 
-describe('surefire up', () => {
+/** Stays in its first stage: nobody answers on the queue of its host. */
+const parked = (vm: string) => ({ ...inputOf(vm), transferQueue: 'transfer.nobody' });
+
+// Whole processes, several times each, on a machine that others use as well.
+describe('surefire up', { timeout: 120_000 }, () => {
   const running: ReturnType<typeof spawnCli>[] = [];
   afterEach(async () => {
     for (const process of running.splice(0)) {
@@ -184,9 +188,8 @@ describe('surefire up', () => {
     expect((await fetch(ready.webUrl)).status).toBe(200);
     const { address, webUrl } = ready;
     const env = { SUREFIRE_TEMPORAL_ADDRESS: address, SUREFIRE_TEMPORAL_WEB_URL: webUrl, SUREFIRE_CONFIG: own.config };
-    // No vCenter answers here, so a migration stays in its first stage.
     const client = await connectClient({ temporal: { address, webUrl, namespace: 'surefire' } });
-    const { migrationId } = await client.start(inputOf('parked'));
+    const { migrationId } = await client.start(parked('parked'));
     await client.close();
     let told = '';
     up.stderr.on('data', (chunk: Buffer) => (told += chunk.toString()));
@@ -210,7 +213,7 @@ describe('surefire up', () => {
     const { up, ready } = await start(own.config);
     const { address, webUrl, temporalPid } = ready;
     const client = await connectClient({ temporal: { address, webUrl, namespace: 'surefire' } });
-    const { migrationId } = await client.start(inputOf('survivor'));
+    const { migrationId } = await client.start(parked('survivor'));
     let told = '';
     up.stderr.on('data', (chunk: Buffer) => (told += chunk.toString()));
     process.kill(temporalPid, 'SIGKILL');
