@@ -28,11 +28,12 @@ func (vm *VM) publishBoot(ctx *simulator.Context, at any) {
 }
 
 // publishMethods shows what the power state rules out, as a vCenter does: that
-// alone is no sign of another product at work.
+// alone is no sign of another product at work. Only tasks: the simulator refuses
+// other methods of this list by itself, with another fault than a vCenter does.
 func (vm *VM) publishMethods(ctx *simulator.Context) {
-	disabled := []string{"PowerOffVM_Task", "SuspendVM_Task", "ResetVM_Task", "ShutdownGuest", "RebootGuest", "StandbyGuest"}
+	disabled := []string{"PowerOffVM_Task", "SuspendVM_Task", "ResetVM_Task"}
 	if vm.on() {
-		disabled = []string{"PowerOnVM_Task", "MarkAsTemplate", "UnregisterVM", "Destroy_Task", "UpgradeVM_Task"}
+		disabled = []string{"PowerOnVM_Task", "Destroy_Task", "UpgradeVM_Task"}
 	}
 	assign(ctx, vm, "disabledMethod", disabled)
 }
