@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { ReadBack } from './types.js';
 
 /** A rate may change while somebody waits for it; this is how soon the change counts. */
 const LOOK_AGAIN_MS = 250;
@@ -80,18 +79,4 @@ export class Throttle {
     }
     this.#credit -= bytes;
   }
-}
-
-/**
- * A read-back that draws from a budget. It begins when something may move; once begun it goes on to its end, for the
- * pool's export cannot be held for hours.
- */
-export function throttled(readBack: ReadBack, throttle: Throttle, signal: AbortSignal): ReadBack {
-  return async function* () {
-    await throttle.opens(signal);
-    for await (const piece of readBack()) {
-      await throttle.take(piece.length, signal);
-      yield piece;
-    }
-  };
 }

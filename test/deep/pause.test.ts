@@ -100,7 +100,7 @@ describe.concurrent('a pause', () => {
 
   it('[S14] at a gate takes the answer and lets nothing follow; the clock of the clean snapshot goes on (R5)', async () => {
     await bench.foreignSnapshot('asked', 'nightly');
-    const run = await bench.migrate('asked', { policy: { snapshotHours: 20 / 3600 } });
+    const run = await bench.migrate('asked', { policy: { snapshotHours: 60 / 3600 } });
     await run.reaches('snapshot-removal');
     await run.say('pause', { reason: 'the backup runs' });
     await run.say('approveSnapshotRemoval', {});
