@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { LabVmSpec } from '../../lab/lab.js';
@@ -27,7 +26,7 @@ beforeAll(async () => {
     plain('hasty'),
     plain('left'),
   ]);
-  await Promise.all(['held', 'clicked', 'cycled'].map(fill));
+  await Promise.all(['held', 'clicked', 'cycled'].map((vm) => bench.fillDataDisk(vm, DATA_BYTES)));
 });
 
 afterAll(() => bench?.stop());
@@ -202,14 +201,6 @@ describe.concurrent('ten pauses', () => {
     expect(await ownedBy(run)).toEqual({ VM: 1, VDI: 2 });
   }, 400_000);
 });
-
-/** Random bytes everywhere on the second disk, so that how long it takes is known. */
-async function fill(vm: string): Promise<void> {
-  const { disks } = await bench.vsphere.vm(vm);
-  const { deviceKey = 0 } = disks[1] ?? {};
-  for (let offset = 0; offset < DATA_BYTES; offset += 8 * MIB)
-    await bench.vsphere.guestWrite(vm, deviceKey, offset, randomBytes(8 * MIB));
-}
 
 /** Starts a migration whose disks are copied slowly, by a worker of its own. */
 async function startSlowly(vm: string): Promise<{ run: Run; vdi: string; worker: TestWorker }> {

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, join } from 'node:path';
@@ -201,6 +202,13 @@ export class Bench {
         return { offset: at, bytes };
       }),
     );
+  }
+
+  /** Random bytes everywhere on the VM's second disk: no hole, so that it is known how much is to be sent, and when. */
+  async fillDataDisk(vm: string, bytes: number): Promise<void> {
+    const { disks } = await this.vsphere.vm(vm);
+    for (let offset = 0; offset < bytes; offset += 8 * MIB)
+      await this.vsphere.guestWrite(vm, disks[1]?.deviceKey ?? 0, offset, randomBytes(8 * MIB));
   }
 
   /** Raw files of a VM's disks on the source; all of the content once no snapshot is left. */

@@ -43,15 +43,22 @@ export interface TestWorker {
  * Starts one and waits until it polls. A second one with the same name is the successor of the first after a crash: the
  * same queue, and the same run folder, where it ends what nbdkit the first may have left. Two at the same time need two
  * names, and share a queue when it is given.
+ *
+ * @param changes Of the section `transfer` of its configuration.
  */
-export async function startTransferWorker(bench: Bench, name: string, queue = `transfer.${name}`): Promise<TestWorker> {
+export async function startTransferWorker(
+  bench: Bench,
+  name: string,
+  queue = `transfer.${name}`,
+  changes: object = {},
+): Promise<TestWorker> {
   const { path, temporal } = bench.config;
   const folder = dirname(path);
   const file = join(folder, `${name}.yaml`);
   const limit = async (diskMiBPerSecond?: number) => {
     const settings = parse(await readFile(path, 'utf8')) as { transfer: object };
     const limits = diskMiBPerSecond === undefined ? {} : { diskMiBPerSecond };
-    const transfer = { ...settings.transfer, queue, limits, runDir: join(folder, `run-${name}`) };
+    const transfer = { ...settings.transfer, queue, limits, runDir: join(folder, `run-${name}`), ...changes };
     // By rename, because the worker may read at any moment.
     await writeFile(`${file}.new`, stringify({ ...settings, transfer }), { mode: 0o600 });
     await rename(`${file}.new`, file);
@@ -77,3 +84,17 @@ export async function startTransferWorker(bench: Bench, name: string, queue = `t
   });
   return { pid: child.pid ?? 0, queue, logFile, kill, limit };
 }
+
+/** `kill -9` of the Temporal server of `surefire up`. Settles when it answers again. */
+export async function crashTemporal(bench: Bench): Promise<void> {
+  const running = async () =>
+    (await processes()).find(({ argv }) => argv.includes('start-dev') && argv.some((word) => isOurs(bench, word)));
+  const before = await waitFor('the Temporal server', running);
+  process.kill(Number(before.pid), 'SIGKILL');
+  await waitFor('another Temporal server', async () => {
+    const now = await running();
+    return now !== undefined && now.pid !== before.pid && bench.client.list().catch(() => undefined);
+  });
+}
+
+const isOurs = ({ config }: Bench, word: string): boolean => word.startsWith(config.state.dir);
