@@ -326,7 +326,7 @@ describe('target', () => {
     expect([...live.target.snapshots].sort()).toEqual([...live.atAcceptance.target.snapshots].sort());
   });
 
-  it('[S132] [S135] are counted where Prometheus fetches them: bytes read, sent and left out, and what was waited for', () => {
+  it('[S132] are counted where Prometheus fetches them: bytes read, sent and left out, and what was waited for', () => {
     const sum = (name: string, tag: string) =>
       prometheus
         .split('\n')

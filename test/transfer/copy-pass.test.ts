@@ -380,7 +380,7 @@ describe('a throttle', () => {
     expect(target.puts.map(({ segment }) => segment.from).slice(0, 2)).toEqual([0, done]);
   });
 
-  it('[S143] divides the budget of a host among its disks, each of which may have less', async () => {
+  it('divides the budget of a host among its disks, each of which may have less', async () => {
     const drawn: number[] = [];
     // Without waiting: what is drawn is what counts, the pace itself is shown with a clock of our own.
     class Counting extends Throttle {
@@ -408,7 +408,7 @@ describe('a throttle', () => {
 describe('the time of a pass', () => {
   const slow = () => new Promise<void>((resolve) => setTimeout(resolve, 200));
 
-  it('[S132] [S135] is told by what was waited for: the source, the target, or the limit', async () => {
+  it('[S132] is told by what was waited for: the source, the target, or the limit', async () => {
     const bottleneck = async (prepare: (s: Setup) => void, changes: Partial<CopyPassOptions> = {}) => {
       const made = await setup(undefined, { depth: 1, ...changes });
       prepare(made);

@@ -52,7 +52,7 @@ describe('a throttle', () => {
     }
   });
 
-  it('shares a budget among those who draw from it, each by its own limit', async () => {
+  it('[S143] shares a budget among those who draw from it, each by its own limit', async () => {
     const { clock, now, until } = handTime();
     const host = new Throttle(() => 30 * MiB, undefined, clock);
     const slow = new Throttle(() => 10 * MiB, host, clock);
@@ -68,7 +68,7 @@ describe('a throttle', () => {
     expect(done['fast']).toBeLessThan(10_500);
   });
 
-  it('follows a rate that is changed while somebody waits for the old one', async () => {
+  it('[S143] follows a rate that is changed while somebody waits for the old one', async () => {
     const { clock, now, until } = handTime();
     let rate = MiB / 10;
     const throttle = new Throttle(() => rate, undefined, clock);
