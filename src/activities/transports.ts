@@ -29,7 +29,7 @@ export async function openTransport({ config, vsphere }: Deps, input: CopyDiskIn
       cookie: (refused) => client.sessionCookie({ refused }),
     });
   }
-  const { vddkLibdir } = config.transfer;
+  const { vddkLibdir, vddkTransports, vddkCompression } = config.transfer;
   if (vddkLibdir === undefined) throw noVddk('no `transfer.vddkLibdir` is configured on this host');
   // VDDK logs in by itself, and knows nothing of passwords that were refused: ours goes first.
   await vsphere(vcenter).sessionCookie();
@@ -46,8 +46,8 @@ export async function openTransport({ config, vsphere }: Deps, input: CopyDiskIn
     vmMoRef,
     snapshotMoRef: input.snapshotMoRef,
     fileName: input.fileName,
-    // Compression between us and the ESXi host (S26); VDDK 6.5 and later.
-    compression: 'fastlz',
+    transports: vddkTransports,
+    compression: vddkCompression,
   });
 }
 

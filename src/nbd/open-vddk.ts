@@ -25,9 +25,9 @@ export async function openVddk(options: VddkOptions): Promise<DiskSource> {
       `vm=moref=${options.vmMoRef}`,
       `snapshot=${options.snapshotMoRef}`,
       `file=${fileName}`,
-      // Without a list VDDK 8 crashes in containers.
-      'transports=nbdssl:nbd',
-      ...(options.compression === undefined ? [] : [`compression=${options.compression}`]),
+      `transports=${options.transports.join(':')}`,
+      // Given when it is off as well, so that the record says so (S26).
+      `compression=${options.compression}`,
     ],
     secretPassword: options.password,
     subject: fileName,

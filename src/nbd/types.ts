@@ -67,8 +67,10 @@ export interface VddkOptions extends NbdkitSettings {
   snapshotMoRef: string;
   /** `[datastore] dir/disk.vmdk`, the name that the disk has in the snapshot. */
   fileName: string;
+  /** Ways to the disk, in VDDK's order of preference. Never empty: without a list VDDK 8 crashes in containers. */
+  transports: readonly string[];
   /** Between us and the ESXi host; VDDK 6.5 and later. */
-  compression?: 'fastlz';
+  compression: string;
 }
 
 export interface HttpsOptions extends NbdkitSettings {

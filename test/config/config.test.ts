@@ -58,6 +58,8 @@ describe('loadConfig', () => {
       slots: 2,
       segmentBytes: 4294967296,
       nbdkit: 'nbdkit',
+      vddkTransports: ['nbdssl', 'nbd'],
+      vddkCompression: 'fastlz',
     });
     expect(config.policy).toMatchObject({ transport: 'auto', snapshotHours: 72, downtimeBudgetSeconds: 300 });
     expect(config.state.dir).toBe('/var/state/surefire');
@@ -112,6 +114,10 @@ describe('loadConfig', () => {
   it.each([
     ['transfer: { slots: 9 }', 'transfer.slots: must be <=4'],
     ['transfer: { slots: two }', 'transfer.slots: must be a number, not string'],
+    ['transfer: { vddkTransports: [nbdssl, nfs] }', 'transfer.vddkTransports.1: must be nbdssl, nbd, hotadd or san'],
+    ['transfer: { vddkTransports: [nbd, nbd] }', 'transfer.vddkTransports: names one twice'],
+    ['transfer: { vddkTransports: [] }', 'transfer.vddkTransports: must be >=1 items'],
+    ['transfer: { vddkCompression: gzip }', 'transfer.vddkCompression: must be fastlz, zlib, skipz or none'],
     ['transfer: { segmentByte: 1 }', 'transfer.segmentByte: unknown key; did you mean segmentBytes?'],
     ['policy: { transport: ftp }', 'policy.transport: must be auto, vddk or https, not "ftp"'],
     ['polici: {}', 'polici: unknown key; did you mean policy?'],

@@ -194,6 +194,11 @@ describe('transfer', () => {
     expect(texts).not.toContain('vmware_soap_session');
   });
 
+  it('[S26] has ESXi compress what VDDK reads, unless told otherwise, and the record of each pass says so', () => {
+    for (const { nbdkit } of passesOf(byDefault))
+      expect(nbdkit).toContain(' transports=nbdssl:nbd compression=fastlz ');
+  });
+
   it('[S2] mounts nothing', () => {
     expect(live.mounts.after).toEqual(live.mounts.before);
   });

@@ -36,7 +36,8 @@ beforeEach(async () => {
   const libdir = await makeVddkLibdir({ dir: join(home, 'vddk'), root: join(home, 'root'), ...access, thumbprintSha1 });
   options = {
     ...{ runDir: join(home, 'run'), nbdkitCommand: cachePath('nbdkit-vddk', 'bin', 'nbdkit'), libdir, thumbprintSha1 },
-    ...{ ...access, vmMoRef: 'vm-1', snapshotMoRef: 'snap-1', fileName: '[ds] vm/vm.vmdk', compression: 'fastlz' },
+    ...{ ...access, vmMoRef: 'vm-1', snapshotMoRef: 'snap-1', fileName: '[ds] vm/vm.vmdk' },
+    ...{ transports: ['nbdssl', 'nbd'], compression: 'fastlz' },
   };
 });
 
@@ -68,9 +69,18 @@ describe('openVddk', () => {
   it('[S1] records command line and versions, without the password', async () => {
     const source = await open();
     expect(source.commandLine).toContain('snapshot=snap-1');
-    expect(source.commandLine).toContain('compression=fastlz');
     expect(source.commandLine).not.toContain('correct-horse');
     expect(source.pluginVersion).toMatch(/^nbdkit \d.*, vddk plugin 1\.\d+.*, VDDK 8/);
+  });
+
+  it('[S26] asks ESXi to compress, or not to, and the record says which, and over which transports', async () => {
+    for (const compression of ['fastlz', 'none']) {
+      const source = await open({ compression, transports: ['nbdssl'] });
+      await (await connectDisk(source, { subject: SUBJECT })).close();
+      expect(source.commandLine).toContain(` transports=nbdssl compression=${compression} `);
+    }
+    const logins = (await readVddkCalls(options.libdir)).filter((call) => call.call === 'ConnectEx');
+    expect(logins.map(({ transports }) => transports)).toEqual(['nbdssl', 'nbdssl']);
   });
 
   it('calls a wrong password by its name, after one login, and never repeats it', async () => {
