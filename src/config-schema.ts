@@ -52,6 +52,8 @@ const vcenter = z
     ...endpointShape,
     /** Port of the ESXi hosts that VDDK reads through; another one only behind a translating firewall. */
     nfcPort: z.number().int().min(1).max(65_535).default(902),
+    /** Most logins of one worker in any minute, those of VDDK included, which logs in for each connection to a disk. */
+    loginsPerMinute: z.number().int().min(1).default(60),
   })
   .refine(onePassword, ONE_PASSWORD)
   .refine(onePin, ONE_PIN);

@@ -1,6 +1,7 @@
 import { endpointOptions } from '../config.js';
 import type { Config, EndpointOptions } from '../config.js';
 import type { LoginGuard } from '../shared/login-guard.js';
+import { LoginPace } from '../shared/login-pace.js';
 import { createVsphere } from '../vsphere/index.js';
 import { createXapi } from '../xapi/index.js';
 import type { Deps } from './deps.js';
@@ -15,8 +16,9 @@ export function connectDeps(config: Config): Deps & { close(): Promise<void> } {
   const pools = new Clients(config, 'pools', createXapi);
   return {
     config,
-    vsphere: (name) => vcenters.of(name),
-    xapi: (name) => pools.of(name),
+    vsphere: (name) => vcenters.of(name).client,
+    vsphereLogins: (name) => vcenters.of(name).guard,
+    xapi: (name) => pools.of(name).client,
     async close() {
       await Promise.allSettled([vcenters.close(), pools.close()]);
     },
@@ -27,7 +29,8 @@ class Clients<T extends { close(): Promise<void> }> {
   readonly #config: Config;
   readonly #kind: 'vcenters' | 'pools';
   readonly #make: (options: EndpointOptions & { guard: LoginGuard }) => T;
-  readonly #made = new Map<string, { password: string; client: T }>();
+  readonly #made = new Map<string, { password: string; client: T; guard: LoginGuard }>();
+  readonly #paces = new Map<string, LoginPace>();
   /** Of an earlier password: what is under way on them may end there. */
   readonly #replaced: T[] = [];
 
@@ -41,14 +44,21 @@ class Clients<T extends { close(): Promise<void> }> {
     this.#make = make;
   }
 
-  of(name: string): T {
+  of(name: string): { client: T; guard: LoginGuard } {
     const options = endpointOptions(this.#config, this.#kind, name);
     const known = this.#made.get(name);
-    if (known?.password === options.password) return known.client;
+    if (known?.password === options.password) return known;
     if (known) this.#replaced.push(known.client);
-    const client = this.#make({ ...options, guard: loginGuard(this.#config, this.#kind, name, options) });
-    this.#made.set(name, { password: options.password, client });
-    return client;
+    const guard = loginGuard(this.#config, this.#kind, name, options, this.#paceOf(name));
+    const made = { password: options.password, client: this.#make({ ...options, guard }), guard };
+    this.#made.set(name, made);
+    return made;
+  }
+
+  #paceOf(name: string): LoginPace | undefined {
+    const perMinute = this.#kind === 'vcenters' ? this.#config.vcenters[name]?.loginsPerMinute : undefined;
+    if (perMinute !== undefined && !this.#paces.has(name)) this.#paces.set(name, new LoginPace(perMinute));
+    return this.#paces.get(name);
   }
 
   async close(): Promise<void> {

@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import type { Config, EndpointOptions } from '../config.js';
 import { failure } from '../shared/index.js';
 import type { LoginGuard } from '../shared/login-guard.js';
+import type { LoginPace } from '../shared/login-pace.js';
 
 interface Refusal {
   at: string;
@@ -17,18 +18,22 @@ interface Refusal {
 /**
  * Remembers in the state folder which login an endpoint refused, so that neither another attempt of an activity, nor the
  * other worker, nor the next command of an operator tries it again. Another password or user is tried at once.
+ *
+ * @param pace Of this endpoint, whatever the password; without one logins are not counted.
  */
 export function loginGuard(
   config: Config,
   kind: 'vcenters' | 'pools',
   name: string,
   login: EndpointOptions,
+  pace?: LoginPace,
 ): LoginGuard {
   const file = join(config.state.dir, 'refused-logins', `${kind}-${encodeURIComponent(name)}.json`);
   const { url, username, password } = login;
   const digestOf = (salt: string) => scryptSync(password, Buffer.from(salt, 'base64'), 32);
   return {
-    async check() {
+    async check(signal) {
+      await pace?.turn(signal);
       const text = await readFile(file, 'utf8').catch(() => undefined);
       if (text === undefined) return;
       const kept = JSON.parse(text) as Refusal;

@@ -172,7 +172,7 @@ async function withSource<T>(deps: Deps, input: CopyDiskInput, work: Work<T>): P
     context.log.info('a transfer was told to stop', { disk: input.disk.label, ...context.cancellationDetails });
   signal.addEventListener('abort', hear, { once: true });
   // An nbdkit that dies or hangs is replaced within the attempt.
-  const disk = new DiskOpener(() => openTransport(deps, input), { subject: input.fileName, signal });
+  const disk = new DiskOpener(() => openTransport(deps, input, signal), { subject: input.fileName, signal });
   try {
     return await work(disk, () => disk.connect(), progress);
   } catch (error) {

@@ -1,4 +1,3 @@
-import { cancellationSignal } from '@temporalio/activity';
 import { endpointOptions } from '../config.js';
 import { openHttps, openVddk } from '../nbd/index.js';
 import type { DiskSource } from '../nbd/index.js';
@@ -10,14 +9,20 @@ import type { CopyDiskInput } from './types.js';
 /**
  * Starts an nbdkit that serves one disk of one snapshot, read only. Over https the base extent is what it serves, and
  * that is the snapshot's content because the workflow left nothing below the snapshot (R3).
+ *
+ * @param signal Ends the start only.
  */
-export async function openTransport({ config, vsphere }: Deps, input: CopyDiskInput): Promise<DiskSource> {
+export async function openTransport(
+  { config, vsphere, vsphereLogins }: Pick<Deps, 'config' | 'vsphere' | 'vsphereLogins'>,
+  input: Pick<CopyDiskInput, 'source' | 'transport' | 'snapshotMoRef' | 'fileName' | 'baseFileName'>,
+  signal: AbortSignal,
+): Promise<DiskSource> {
   const { vcenter, vmMoRef } = input.source;
   const endpoint = endpointOptions(config, 'vcenters', vcenter);
   const settings = {
     nbdkitCommand: config.transfer.nbdkit,
     runDir: config.transfer.runDir,
-    signal: cancellationSignal(),
+    signal,
   };
   if (input.transport === 'https') {
     const client = vsphere(vcenter);
@@ -31,8 +36,9 @@ export async function openTransport({ config, vsphere }: Deps, input: CopyDiskIn
   }
   const { vddkLibdir, vddkTransports, vddkCompression } = config.transfer;
   if (vddkLibdir === undefined) throw noVddk('no `transfer.vddkLibdir` is configured on this host');
+  const client = vsphere(vcenter);
   // VDDK logs in by itself, and knows nothing of passwords that were refused: ours goes first.
-  await vsphere(vcenter).sessionCookie();
+  const session = await client.sessionCookie();
   const { hostname, port } = new URL(endpoint.url);
   return openVddk({
     ...settings,
@@ -42,7 +48,13 @@ export async function openTransport({ config, vsphere }: Deps, input: CopyDiskIn
     nfcPort: config.vcenters[vcenter]?.nfcPort,
     username: endpoint.username,
     password: endpoint.password,
-    thumbprintSha1: (await vsphere(vcenter).certificate()).thumbprintSha1,
+    logins: {
+      check: (signal) => vsphereLogins(vcenter).check(signal),
+      // VDDK says the same of a wrong password and of a privilege that lacks. Another login of ours tells which, and a wrong
+      // password is then remembered by its guard: no other disk tries it.
+      refused: async () => void (await client.sessionCookie({ refused: session })),
+    },
+    thumbprintSha1: (await client.certificate()).thumbprintSha1,
     vmMoRef,
     snapshotMoRef: input.snapshotMoRef,
     fileName: input.fileName,

@@ -1,3 +1,4 @@
+import { failureTypeOf } from '../shared/errors.js';
 import { nbdkitFailure } from './classify.js';
 import { NbdClient } from './nbd-client.js';
 import { NbdRefused } from './nbd-handshake.js';
@@ -6,13 +7,14 @@ import type { DiskSource, NbdClientSettings } from './types.js';
 /**
  * Connects to an opened disk. With vddk this is the moment of the login; a refusal is explained by nbdkit's stderr.
  *
- * @throws VddkAuthentication, ThumbprintMismatch, DiskNotFound (not retried), HostUnreachable, SourceBusy, NbdkitExited,
+ * @throws What the guard of the logins throws, VddkAuthentication, ThumbprintMismatch, DiskNotFound (not retried), HostUnreachable, SourceBusy, NbdkitExited,
  * NbdConnectionLost (retried).
  */
 export async function connectDisk(
   source: DiskSource,
   options: NbdClientSettings & { subject: string },
 ): Promise<NbdClient> {
+  await source.logins?.check(options.signal);
   const since = performance.now();
   try {
     return await NbdClient.connect({ ...options, socketPath: source.socketPath });
@@ -32,6 +34,8 @@ export async function connectDisk(
     // nbdkit 1.42 and later repeat the reason in the refusal itself.
     const stderr = [await source.errorSince(since), error instanceof NbdRefused ? error.text : ''].join('\n').trim();
     const closer = await source.diagnose?.(stderr);
-    throw nbdkitFailure(what, closer ?? stderr, 'NbdConnectionLost', error);
+    const told = nbdkitFailure(what, closer ?? stderr, 'NbdConnectionLost', error);
+    if (failureTypeOf(told) === 'VddkAuthentication') await source.logins?.refused();
+    throw told;
   }
 }

@@ -38,6 +38,7 @@ export async function openVddk(options: VddkOptions): Promise<DiskSource> {
     pluginVersion: version,
     lastStderr: () => nbdkit.stderr.text(),
     errorSince: (since) => nbdkit.stderr.waitForError(since),
+    ...(options.logins && { logins: options.logins }),
     exited: nbdkit.exited,
     stop: nbdkit.stop,
     diagnose: (stderr) => compareThumbprint(stderr, server, port ?? 443, thumbprintSha1),

@@ -1,3 +1,4 @@
+import type { LoginGuard } from '../shared/login-guard.js';
 import type { PinnedTls } from '../shared/pinned-tls.js';
 
 /** A disk of one snapshot, served by an nbdkit of ours on a private unix socket. Read only. */
@@ -13,6 +14,8 @@ export interface DiskSource {
   errorSince(since: number): Promise<string>;
   /** A closer look at a failed connection that stderr alone does not explain; resolves to a line for `classifyNbdkitFailure`. */
   diagnose?(stderr: string): Promise<string | undefined>;
+  /** Where each connection is a login: what stands before it. */
+  logins?: LoginGuard;
   /** How it ended, if it has: by itself or by `stop`. */
   exited(): NbdkitExit | undefined;
   /** What the forwarder moved; `https` only. */
@@ -61,6 +64,8 @@ export interface VddkOptions extends NbdkitSettings {
   nfcPort?: number;
   username: string;
   password: string;
+  /** Asked before each connection, which is a login, and told when VDDK says that it was refused. */
+  logins?: LoginGuard;
   /** SHA-1, `AA:BB:...`. */
   thumbprintSha1: string;
   vmMoRef: string;

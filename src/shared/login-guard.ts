@@ -1,7 +1,12 @@
-/** Keeps a password that was refused from being tried again: every attempt brings the account nearer to being locked. */
+/** Stands before the logins at one endpoint: every wrong one brings the account nearer to being locked, and many flood the server. */
 export interface LoginGuard {
-  /** @throws AuthenticationFailed when this very login was refused before, by whatever process of this machine. */
-  check(): Promise<void>;
+  /**
+   * Waits until one more login fits into the minute, of all that this process does there.
+   *
+   * @param signal Ends the wait.
+   * @throws AuthenticationFailed when this very login was refused before, by whatever process of this machine.
+   */
+  check(signal?: AbortSignal): Promise<void>;
   /** This login was refused just now. */
   refused(): Promise<void>;
 }
