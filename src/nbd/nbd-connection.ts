@@ -9,6 +9,9 @@ const REQUEST_MAGIC = 0x25609513;
 export const CMD_READ = 0;
 const CMD_DISCONNECT = 2;
 export const CMD_BLOCK_STATUS = 7;
+/** Fewer bytes are no progress until they complete a reply: a server that drips would keep a read waiting for ever. */
+const STEP_BYTES = 64 * 1024;
+
 /**
  * One NBD connection after negotiation: requests out, replies in, in any order.
  */
@@ -32,6 +35,7 @@ export class NbdConnection {
   #onIdle: (() => void) | undefined;
   #closing: Promise<void> | undefined;
   #progressAt = Date.now();
+  #sinceProgress = 0;
   #watch: NodeJS.Timeout | undefined;
 
   constructor(options: NbdClientOptions) {
@@ -104,7 +108,7 @@ export class NbdConnection {
   request(command: number, offset: number, length: number, buffer?: Buffer): Promise<number[]> {
     if (this.#unusable !== undefined) return Promise.reject(this.#unusable);
     const id = this.#nextId++;
-    if (this.#pending.size === 0) this.#progressAt = Date.now();
+    if (this.#pending.size === 0) this.#progress();
     return new Promise((resolve, reject) => {
       this.#pending.set(id, { offset, length, buffer, bytesGot: 0, extents: [], resolve, reject });
       this.#send(command, id, offset, length);
@@ -162,9 +166,16 @@ export class NbdConnection {
     });
   }
 
+  #progress(): void {
+    this.#progressAt = Date.now();
+    this.#sinceProgress = 0;
+  }
+
   #checkProgress(): void {
     if (this.#pending.size > 0 && Date.now() - this.#progressAt > this.#requestMs) {
-      this.lose(`no byte arrived for ${this.#requestMs} ms although ${this.#pending.size} requests are outstanding`);
+      this.lose(
+        `no progress for ${this.#requestMs} ms although ${this.#pending.size} requests are outstanding`,
+      );
     }
   }
 
@@ -203,7 +214,8 @@ export class NbdConnection {
   }
 
   #received(length: number): void {
-    this.#progressAt = Date.now();
+    this.#sinceProgress += length;
+    if (this.#sinceProgress >= STEP_BYTES) this.#progress();
     if (this.#early !== undefined) {
       const piece = this.#replies.space().subarray(0, length);
       if (this.#handshake === undefined) this.#early = Buffer.concat([this.#early, piece]);
@@ -221,6 +233,7 @@ export class NbdConnection {
 
   #settle(id: number, request: NbdRequest): void {
     this.#pending.delete(id);
+    this.#progress();
     if (request.error === undefined && request.buffer !== undefined && request.bytesGot !== request.length) {
       request.error = new Error(`only ${request.bytesGot} of ${request.length} bytes came`);
     }

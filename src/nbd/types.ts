@@ -117,7 +117,7 @@ export interface NbdClientSettings {
   timeouts?: {
     /** Connection and negotiation; with vddk that is a login and the opening of the disk. Default 120 s. */
     connectMs?: number;
-    /** Longest silence of the connection while requests are outstanding. Default 180 s. */
+    /** Longest time without a reply, or 64 KiB of one, while requests are outstanding. Default 180 s. */
     requestMs?: number;
     /** How long `close` waits for the requests in flight. Default 5 s. */
     drainMs?: number;

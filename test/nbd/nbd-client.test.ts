@@ -92,10 +92,10 @@ describe('NbdClient', () => {
     expect(nbdkit.exited()).toBeUndefined();
   });
 
-  it('gives up a connection on which no byte arrives in time', async () => {
+  it('gives up a connection that makes no progress in time', async () => {
     const nbdkit = await serve(['memory', '8M'], { filters: ['delay'], extraArgs: ['delay-read=20'] });
     const client = await connect(nbdkit.socketPath, { requestMs: 200 });
-    await expect(readBytes(client, 0, 512)).rejects.toThrow('No byte arrived for 200 ms');
+    await expect(readBytes(client, 0, 512)).rejects.toThrow('No progress for 200 ms');
   });
 
   it('waits longer than the timeout as long as the connection makes progress', async () => {
