@@ -8,6 +8,8 @@ import type { PoolHost, TaskOutcome, VdiAccess, XapiRecord } from './types.js';
 const POLL_MS = 200;
 /** Detaching on LVM may be slow; an import's task ends only after it. */
 const TASK_TIMEOUT_MS = 15 * 60_000;
+const MOST_WORDS = 20;
+const LONGEST_WORD = 500;
 
 /**
  * The host that a VDI's data goes to: one and the same for all PUTs, the master where it sees the SR.
@@ -75,11 +77,19 @@ export async function taskOutcome(xapi: Connection, taskRef: string): Promise<Ta
     }
     if (task['status'] === 'success') return { status: 'success' };
     if (task['status'] !== 'pending' && task['status'] !== 'cancelling') {
-      return { status: 'failure', errorInfo: task['error_info'] as string[] };
+      return { status: 'failure', errorInfo: wordsOf(task['error_info']) };
     }
     if (Date.now() > deadline) return { status: 'unknown', reason: 'the task does not end' };
     await delay(POLL_MS);
   }
+}
+
+/** Why a task failed, whatever was said; for people and for history, so of a length that both can bear. */
+function wordsOf(errorInfo: unknown): string[] {
+  const words: unknown[] = Array.isArray(errorInfo) ? errorInfo : [errorInfo];
+  return words
+    .slice(0, MOST_WORDS)
+    .map((one) => (typeof one === 'string' ? one : JSON.stringify(one ?? '')).slice(0, LONGEST_WORD));
 }
 
 /** Tells XAPI that the task lives: one that shows no progress for 24 h is collected. */

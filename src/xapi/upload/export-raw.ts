@@ -1,9 +1,12 @@
 import { failure } from '../../shared/errors.js';
-import { nameOf, safely } from './outcome.js';
+import { nameOf, reasonOf, safely } from './outcome.js';
+import { Patience } from './patience.js';
 import { openTransfer } from './raw-http.js';
 import type { ExportOptions } from './types.js';
 
 const IDLE_MS = 15 * 60_000;
+/** So much at least has to come in that time. */
+const STEP_BYTES = 1024 * 1024;
 
 /**
  * The whole disk as bytes from `GET /export_raw_vdi?format=raw`, in pieces as they come. Ending the iteration early closes
@@ -13,19 +16,23 @@ const IDLE_MS = 15 * 60_000;
  */
 export async function* exportRaw(options: ExportOptions): AsyncGenerator<Buffer> {
   const { sizeBytes, idleTimeoutMs = IDLE_MS, taskOutcome, signal } = options;
-  const { socket, rest } = await openTransfer('GET', '/export_raw_vdi', options);
-  socket.setTimeout(idleTimeoutMs, () => socket.destroy(new Error(`no byte for ${idleTimeoutMs} ms`)));
+  const { socket } = await openTransfer('GET', '/export_raw_vdi', options);
+  const patience = new Patience(idleTimeoutMs, (error) => socket.destroy(error));
   const onAbort = () => socket.destroy(signal?.reason as Error);
   signal?.addEventListener('abort', onAbort, { once: true });
-  let bytes = rest.length;
+  let bytes = 0;
+  let step = STEP_BYTES;
   let cause: unknown;
   try {
-    if (rest.length > 0) yield rest;
     try {
+      patience.waits();
       for await (const piece of socket as AsyncIterable<Buffer>) {
         bytes += piece.length;
+        patience.moved(bytes >= step);
+        if (bytes >= step) step = bytes + STEP_BYTES;
         if (bytes > sizeBytes) break;
         yield piece;
+        patience.waits();
       }
     } catch (error) {
       signal?.throwIfAborted();
@@ -33,16 +40,12 @@ export async function* exportRaw(options: ExportOptions): AsyncGenerator<Buffer>
     }
   } finally {
     signal?.removeEventListener('abort', onAbort);
+    patience.stop();
     socket.destroy();
   }
   const outcome = await safely(taskOutcome);
   if (bytes === sizeBytes && outcome.status === 'success') return;
-  const why =
-    outcome.status === 'failure'
-      ? outcome.errorInfo.join(' ')
-      : outcome.status === 'unknown'
-        ? outcome.reason
-        : undefined;
+  const why = outcome.status === 'success' ? undefined : reasonOf(outcome);
   throw failure(
     'ExportIncomplete',
     {

@@ -1,8 +1,13 @@
 import { failure } from '../../shared/errors.js';
 import { redact } from '../../shared/redaction.js';
-import type { AskTask, VdiTransferOptions } from './types.js';
+import type { AskTask, TaskOutcome, VdiTransferOptions } from './types.js';
 
 const SHOWN_BODY = 300;
+
+/** Of a task that was no success. */
+export function reasonOf(outcome: Exclude<TaskOutcome, { status: 'success' }>): string {
+  return outcome.status === 'failure' ? outcome.errorInfo.join(' ') : outcome.reason;
+}
 
 export function nameOf({ vdiName, vdiRef }: VdiTransferOptions): string {
   return vdiName ?? vdiRef;
@@ -12,8 +17,7 @@ export function nameOf({ vdiName, vdiRef }: VdiTransferOptions): string {
  * The failure of an import that did not end well: XAPI's own reason when the task names one, else doubt. A task that says
  * success although we did not finish is a doubt as well: a header cut in the right place looks like an end marker.
  */
-export async function importFailure(options: VdiTransferOptions, body: Buffer, cause: unknown): Promise<Error> {
-  const outcome = await safely(options.taskOutcome);
+export function importFailure(options: VdiTransferOptions, outcome: TaskOutcome, body: Buffer, cause: unknown): Error {
   const name = nameOf(options);
   // Redacted whole: half a session id at the cut would not be known for one.
   const text = redact(body.toString('latin1')).slice(0, SHOWN_BODY).replace(/\s+/g, ' ').trim();
@@ -22,7 +26,7 @@ export async function importFailure(options: VdiTransferOptions, body: Buffer, c
     return failure(
       'ImportFailed',
       {
-        what: `XCP-ng gave up the import into ${name}: ${outcome.errorInfo.join(' ')}.`,
+        what: `XCP-ng gave up the import into ${name}: ${reasonOf(outcome)}.`,
         why: seen === '' ? undefined : `The connection ended with: ${seen}.`,
         next: 'the segment is sent again; if it stays, look into /var/log/SMlog and xensource.log of that host.',
       },

@@ -1,6 +1,6 @@
 import tls from 'node:tls';
 import { failure } from '../../shared/errors.js';
-import { pinnedTlsOptions, type PinnedTls } from '../../shared/pinned-tls.js';
+import { addressOf, pinnedTlsOptions, type PinnedTls } from '../../shared/pinned-tls.js';
 import type { VdiTransferOptions } from './types.js';
 
 /** XAPI reads at most 1024 bytes of a request head, and answers with less. */
@@ -11,8 +11,6 @@ export interface Answer {
   socket: tls.TLSSocket;
   status: number;
   location?: string;
-  /** Bytes of the body that came with the head. */
-  rest: Buffer;
   address: string;
 }
 
@@ -38,9 +36,9 @@ export async function openTransfer(method: 'GET' | 'PUT', path: string, options:
   if (first.status === 200) return first;
   first.socket.destroy();
   if (first.status !== 302) throw refused(what, first);
-  const target = first.location === undefined ? undefined : new URL(first.location);
+  const target = URL.canParse(first.location ?? '') ? new URL(first.location ?? '') : undefined;
   if (target?.protocol !== 'https:' || options.tlsForHost === undefined) throw refused(what, first);
-  const second = await ask(target, await options.tlsForHost(target.hostname), method, what, options);
+  const second = await ask(target, await options.tlsForHost(addressOf(target.href).hostname), method, what, options);
   if (second.status === 200) return second;
   second.socket.destroy();
   throw refused(what, second);
@@ -53,41 +51,42 @@ async function ask(
   what: string,
   options: VdiTransferOptions,
 ): Promise<Answer> {
-  const host = url.hostname.replace(/^\[|\]$/g, '');
+  const { hostname: host, port } = addressOf(url.href);
   const address = url.host;
   const { signal, connectTimeoutMs = 60_000 } = options;
   signal?.throwIfAborted();
   const socket = tls.connect({
     ...pinnedTlsOptions(pin),
     host,
-    port: Number(url.port || 443),
+    port,
     ...(/^[\d.]+$|:/.test(host) ? {} : { servername: host }),
   });
   const onAbort = () => socket.destroy(signal?.reason as Error);
   signal?.addEventListener('abort', onAbort, { once: true });
-  const onTimeout = () => socket.destroy(new Error(`no answer in ${connectTimeoutMs} ms`));
-  socket.setTimeout(connectTimeoutMs, onTimeout);
+  // For all of it: a head that comes byte by byte is none.
+  const late = () => socket.destroy(new Error(`no answer in ${connectTimeoutMs} ms`));
+  const timer = setTimeout(late, connectTimeoutMs);
   // Whoever takes the socket over looks at its end; until then a reset must not end the process.
   socket.on('error', () => undefined);
   socket.setNoDelay(true);
   socket.write(`${method} ${url.pathname}${url.search} HTTP/1.1\r\nHost: ${url.host}\r\nConnection: close\r\n\r\n`);
   try {
-    const { head, rest } = await answerHead(socket);
-    const status = Number(/^HTTP\/1\.[01] (\d{3})/.exec(head)?.[1] ?? 0);
+    const head = await answerHead(socket);
+    const status = Number(/^HTTP\/1\.[01] (\d{3})(?=\s|$)/.exec(head)?.[1] ?? 0);
     const location = /^location:[ \t]*(\S+)/im.exec(head)?.[1];
-    return { socket, status, rest, address, ...(location === undefined ? {} : { location }) };
+    return { socket, status, address, ...(location === undefined ? {} : { location }) };
   } catch (error) {
     socket.destroy();
     signal?.throwIfAborted();
     throw connectFailure(what, address, error);
   } finally {
-    socket.setTimeout(0);
-    socket.off('timeout', onTimeout);
+    clearTimeout(timer);
     signal?.removeEventListener('abort', onAbort);
   }
 }
 
-function answerHead(socket: tls.TLSSocket): Promise<{ head: string; rest: Buffer }> {
+/** What comes behind it stays on the socket until someone listens. */
+function answerHead(socket: tls.TLSSocket): Promise<string> {
   return new Promise((resolve, reject) => {
     let bytes = Buffer.alloc(0);
     const onData = (data: Buffer) => {
@@ -95,10 +94,10 @@ function answerHead(socket: tls.TLSSocket): Promise<{ head: string; rest: Buffer
       const end = bytes.indexOf('\r\n\r\n');
       if (end < 0 && bytes.length < LONGEST_ANSWER_HEAD) return;
       stop();
-      // The body stays on the socket until someone listens to it.
+      if (end < 0) return reject(new Error('the answer has no end of its head'));
       socket.pause();
-      if (end < 0) reject(new Error('the answer has no end of its head'));
-      else resolve({ head: bytes.toString('latin1', 0, end), rest: bytes.subarray(end + 4) });
+      if (bytes.length > end + 4) socket.unshift(bytes.subarray(end + 4));
+      resolve(bytes.toString('latin1', 0, end));
     };
     const onError = (error: Error) => (stop(), reject(error));
     const onClose = () => (stop(), reject(new Error('the connection was closed before an answer came')));

@@ -1,6 +1,7 @@
 import type { TLSSocket } from 'node:tls';
 import { HEADROOM_BYTES, type SegmentWriter } from '../../shared/blocks.js';
 import { importFailure, safely } from './outcome.js';
+import { Patience } from './patience.js';
 import { openTransfer } from './raw-http.js';
 import type { VdiTransferOptions } from './types.js';
 
@@ -17,14 +18,15 @@ const KEPT_BODY = 4096;
  * @throws ImportFailed, ConnectionFailed, CertificateChanged; nothing has been written then.
  */
 export async function openSegmentPut(options: VdiTransferOptions): Promise<SegmentWriter> {
-  const { socket, rest } = await openTransfer('PUT', '/import_raw_vdi', options);
-  return new SegmentPut(socket, rest, options);
+  const { socket } = await openTransfer('PUT', '/import_raw_vdi', options);
+  return new SegmentPut(socket, options);
 }
 
 class SegmentPut implements SegmentWriter {
   readonly #socket: TLSSocket;
   readonly #options: VdiTransferOptions;
-  #body: Buffer;
+  readonly #patience: Patience;
+  #body = Buffer.alloc(0);
   #broken: Error | undefined;
   #endSeen = false;
   #isOver = false;
@@ -36,12 +38,10 @@ class SegmentPut implements SegmentWriter {
   #isIdle = true;
   #failure: Promise<Error> | undefined;
 
-  constructor(socket: TLSSocket, rest: Buffer, options: VdiTransferOptions) {
+  constructor(socket: TLSSocket, options: VdiTransferOptions) {
     this.#socket = socket;
     this.#options = options;
-    this.#body = rest;
-    const idleMs = options.idleTimeoutMs ?? IDLE_MS;
-    socket.setTimeout(idleMs, () => socket.destroy(new Error(`no progress for ${idleMs} ms`)));
+    this.#patience = new Patience(options.idleTimeoutMs ?? IDLE_MS, (error) => socket.destroy(error));
     socket.on('data', (data: Buffer) => {
       // A successful import has an empty body; XAPI writes the reason of a failure here.
       if (this.#body.length < KEPT_BODY) this.#body = Buffer.concat([this.#body, data]);
@@ -49,6 +49,7 @@ class SegmentPut implements SegmentWriter {
     this.#over = new Promise((resolve) => {
       const over = () => {
         this.#isOver = true;
+        this.#patience.stop();
         this.#onOver?.();
         resolve();
       };
@@ -82,11 +83,12 @@ class SegmentPut implements SegmentWriter {
     await this.#last;
     await this.#send(END_MARKER);
     // No half-close: the server closes once everything is on disk and the disk is detached.
+    this.#patience.waits();
     await this.#over;
     const outcome = await safely(options.taskOutcome);
     const clean = this.#endSeen && this.#broken === undefined && this.#body.length === 0;
     this.#socket.destroy();
-    if (!clean || outcome.status !== 'success') throw await importFailure(options, this.#body, this.#broken);
+    if (!clean || outcome.status !== 'success') throw importFailure(options, outcome, this.#body, this.#broken);
   }
 
   abort(): void {
@@ -98,14 +100,16 @@ class SegmentPut implements SegmentWriter {
     this.#isIdle = false;
     return new Promise((resolve, reject) => {
       let hasLeft = false;
-      const fail = () => void (hasLeft || this.#whyFailed().then(reject));
+      const fail = () => void (hasLeft || this.#whyFailed().then(reject, reject));
       if (this.#isOver || this.#broken !== undefined) return fail();
+      this.#patience.waits();
       // An answer before our end marker can only be a failure. But one to it may be seen before Node says that the marker
       // has left: it says so after the poll in which both happen.
       this.#onOver = () => setImmediate(fail);
       this.#socket.write(bytes, (error) => {
         if (error) return fail();
         hasLeft = true;
+        this.#patience.moved();
         this.#onOver = undefined;
         this.#isIdle = true;
         resolve();
@@ -116,6 +120,8 @@ class SegmentPut implements SegmentWriter {
   #whyFailed(): Promise<Error> {
     this.#socket.destroy();
     const cause = this.#broken ?? new Error('the server ended the import early');
-    return (this.#failure ??= importFailure(this.#options, this.#body, cause));
+    return (this.#failure ??= safely(this.#options.taskOutcome).then((outcome) =>
+      importFailure(this.#options, outcome, this.#body, cause),
+    ));
   }
 }
