@@ -6,22 +6,18 @@ import { NbdClient } from '../../src/nbd/index.js';
 import { HEADROOM_BYTES } from '../../src/shared/blocks.js';
 import { failureTypeOf } from '../../src/shared/errors.js';
 import { SocketReader } from '../../lab/xcpng/socket-reader.js';
+import type { Outcome } from './peers.js';
 import { Random, within } from './random.js';
 
-const SIZE = 1024 * 1024;
+export const SIZE = 1024 * 1024;
 const BLOCK = 4096;
-const HANG_MS = 10_000;
+export const HANG_MS = 10_000;
+
+const timeouts = { connectMs: 300, requestMs: 300, drainMs: 100 };
 
 /** What the disk really holds: every fourth block is zero, the others say where they are. */
-const content = Buffer.alloc(SIZE);
+export const content = Buffer.alloc(SIZE);
 for (let at = 0; at < SIZE; at += 4) if (Math.floor(at / BLOCK) % 4 !== 0) content.writeUInt32LE(at | 1, at);
-
-/** What became of the requests of one case. */
-export interface NbdCase {
-  connected: boolean;
-  right: number;
-  refused: number;
-}
 
 /**
  * One connection to a server that misbehaves as the seed says. It never lies about content in a well-formed reply, for
@@ -29,7 +25,7 @@ export interface NbdCase {
  *
  * @throws Error on a hang, a wrong byte or a failure without a type.
  */
-export async function hostileNbd(seed: number): Promise<NbdCase> {
+export async function hostileNbd(seed: number): Promise<Outcome> {
   const dir = await mkdtemp(join(tmpdir(), 'fz-'));
   const sockets: Socket[] = [];
   const server = createServer((socket) => {
@@ -39,9 +35,8 @@ export async function hostileNbd(seed: number): Promise<NbdCase> {
   });
   const socketPath = join(dir, 's');
   await new Promise<void>((resolve) => server.listen(socketPath, resolve));
-  const result: NbdCase = { connected: false, right: 0, refused: 0 };
+  const result: Outcome = { opened: false, right: 0, refused: 0 };
   try {
-    const timeouts = { connectMs: 300, requestMs: 300, drainMs: 100 };
     let client: NbdClient;
     try {
       client = await within(HANG_MS, 'connect', NbdClient.connect({ socketPath, timeouts }));
@@ -49,37 +44,46 @@ export async function hostileNbd(seed: number): Promise<NbdCase> {
       if (/HANG/.test(String(error))) throw error;
       return result;
     }
-    result.connected = true;
-    const random = new Random(seed + 1);
-    const reads = Array.from({ length: 6 }, async () => {
-      const length = 512 * (1 + random.below(64));
-      const offset = 512 * random.below((SIZE - length) / 512);
-      const buffer = Buffer.alloc(HEADROOM_BYTES + length, 0xaa);
-      await client.read(offset, length, buffer);
-      if (!buffer.subarray(HEADROOM_BYTES).equals(content.subarray(offset, offset + length))) {
-        throw new Error(`WRONG BYTE in ${length} bytes at ${offset}`);
-      }
-    });
-    const map = (async () => {
-      let at = 0;
-      for await (const extent of client.mapExtents()) {
-        if (extent.offset !== at || extent.length <= 0) throw new Error('WRONG BYTE: a map with a gap');
-        at += extent.length;
-      }
-      if (at !== SIZE) throw new Error(`WRONG BYTE: a map of ${at} bytes`);
-    })();
-    for (const settled of await within(HANG_MS, 'requests', Promise.allSettled([...reads, map]))) {
-      if (settled.status === 'fulfilled') result.right += 1;
-      else if (failureTypeOf(settled.reason) === undefined) throw settled.reason;
-      else result.refused += 1;
-    }
-    await within(HANG_MS, 'close', client.close());
+    await askEverything(client, seed, result);
     return result;
   } finally {
     for (const socket of sockets) socket.destroy();
     await new Promise((resolve) => server.close(resolve));
     await rm(dir, { recursive: true, force: true });
   }
+}
+
+/**
+ * Reads and maps with many requests in flight, then says goodbye.
+ *
+ * @throws Error on a hang, a wrong byte or a failure without a type.
+ */
+export async function askEverything(client: NbdClient, seed: number, result: Outcome): Promise<void> {
+  result.opened = true;
+  const random = new Random(seed + 1);
+  const reads = Array.from({ length: 6 }, async () => {
+    const length = 512 * (1 + random.below(64));
+    const offset = 512 * random.below((SIZE - length) / 512);
+    const buffer = Buffer.alloc(HEADROOM_BYTES + length, 0xaa);
+    await client.read(offset, length, buffer);
+    if (!buffer.subarray(HEADROOM_BYTES).equals(content.subarray(offset, offset + length))) {
+      throw new Error(`WRONG BYTE in ${length} bytes at ${offset}`);
+    }
+  });
+  const map = (async () => {
+    let at = 0;
+    for await (const extent of client.mapExtents()) {
+      if (extent.offset !== at || extent.length <= 0) throw new Error('WRONG BYTE: a map with a gap');
+      at += extent.length;
+    }
+    if (at !== SIZE) throw new Error(`WRONG BYTE: a map of ${at} bytes`);
+  })();
+  for (const settled of await within(HANG_MS, 'requests', Promise.allSettled([...reads, map]))) {
+    if (settled.status === 'fulfilled') result.right += 1;
+    else if (failureTypeOf(settled.reason) === undefined) throw settled.reason;
+    else result.refused += 1;
+  }
+  await within(HANG_MS, 'close', client.close());
 }
 
 async function serve(socket: Socket, random: Random): Promise<void> {
@@ -155,13 +159,13 @@ async function serve(socket: Socket, random: Random): Promise<void> {
 }
 
 /** Truncated, with a flipped byte, or with bytes that nobody asked for. */
-function spoilt(bytes: Buffer, random: Random): Buffer {
+export function spoilt(bytes: Buffer, random: Random, headBytes = 16): Buffer {
   const copy = Buffer.from(bytes);
   const kind = random.below(3);
   if (kind === 0) return copy.subarray(0, random.below(copy.length + 1));
   if (kind === 1) return Buffer.concat([copy, random.bytes(1 + random.below(64))]);
   // Of a reply only the head: a flipped byte of content is a lie that no protocol shows.
-  const at = random.below(Math.min(copy.length, 16));
+  const at = random.below(Math.min(copy.length, headBytes));
   copy[at] = (copy[at] ?? 0) ^ (1 << random.below(8));
   return copy;
 }
@@ -206,7 +210,7 @@ function head20(cookie: Buffer, type: number, flags: number, length: number): Bu
 const chunk = (cookie: Buffer, type: number, flags: number, body: Buffer): Buffer =>
   Buffer.concat([head20(cookie, type, flags, body.length), body]);
 
-function optionReply(option: number, type: number, body: Buffer): Buffer {
+export function optionReply(option: number, type: number, body: Buffer): Buffer {
   const head = Buffer.alloc(20);
   head.writeBigUInt64BE(0x3e889045565a9n, 0);
   head.writeUInt32BE(option, 8);
@@ -215,13 +219,13 @@ function optionReply(option: number, type: number, body: Buffer): Buffer {
   return Buffer.concat([head, body]);
 }
 
-function u32(value: number): Buffer {
+export function u32(value: number): Buffer {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt32BE(value);
   return bytes;
 }
 
-function u64(value: number): Buffer {
+export function u64(value: number): Buffer {
   const bytes = Buffer.alloc(8);
   bytes.writeBigUInt64BE(BigInt(value));
   return bytes;
