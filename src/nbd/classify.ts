@@ -66,16 +66,22 @@ function classifyNbdkitFailure(stderr: string): NbdkitReason | undefined {
   return undefined;
 }
 
+/** The line that explains best what nbdkit could not do. */
+export function reasonIn(stderr: string): string | undefined {
+  const line =
+    classifyNbdkitFailure(stderr)?.line ?? stderr.split('\n').findLast((candidate) => candidate.trim() !== '');
+  return line?.replace(/^nbdkit: /, '');
+}
+
 /** The failure for a person: what was attempted, nbdkit's own reason, what to do. */
 export function nbdkitFailure(what: string, stderr: string, fallback: FailureType, cause?: unknown): Error {
   const reason = classifyNbdkitFailure(stderr);
-  const line = reason?.line ?? stderr.split('\n').findLast((candidate) => candidate.trim() !== '');
-  const said = line ?? (cause instanceof Error ? cause.message : undefined);
+  const said = reasonIn(stderr) ?? (cause instanceof Error ? cause.message : undefined);
   return failure(
     reason?.type ?? fallback,
     {
       what,
-      why: said === undefined ? 'nbdkit printed no reason.' : `nbdkit said: "${said.replace(/^nbdkit: /, '')}".`,
+      why: said === undefined ? 'nbdkit printed no reason.' : `nbdkit said: "${said}".`,
       next: reason?.next ?? "it is tried again; if it stays, read the worker's log.",
     },
     { stderr: stderr.slice(-2_000) },

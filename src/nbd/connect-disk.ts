@@ -1,5 +1,5 @@
 import { failureTypeOf } from '../shared/errors.js';
-import { nbdkitFailure } from './classify.js';
+import { nbdkitFailure, reasonIn } from './classify.js';
 import { NbdClient } from './nbd-client.js';
 import { NbdRefused } from './nbd-handshake.js';
 import type { DiskSource, NbdClientSettings } from './types.js';
@@ -17,7 +17,9 @@ export async function connectDisk(
   await source.logins?.check(options.signal);
   const since = performance.now();
   try {
-    return await NbdClient.connect({ ...options, socketPath: source.socketPath });
+    const client = await NbdClient.connect({ ...options, socketPath: source.socketPath });
+    client.complaint = async () => reasonIn(await source.errorSince(since));
+    return client;
   } catch (error) {
     options.signal?.throwIfAborted();
     const what = `nbdkit could not open ${options.subject}.`;

@@ -26,8 +26,14 @@ export class DiskOpener {
   async connect(): Promise<NbdClient> {
     if (this.#client?.lost === true || this.#source?.exited() !== undefined) await this.stop();
     this.#source ??= await this.#open();
-    this.#client = await connectDisk(this.#source, this.#options);
-    return this.#client;
+    try {
+      this.#client = await connectDisk(this.#source, this.#options);
+      return this.#client;
+    } catch (error) {
+      // VDDK opens one disk at a time: where that hangs, no other connection to this nbdkit gets further.
+      await this.stop();
+      throw error;
+    }
   }
 
   async stop(): Promise<void> {

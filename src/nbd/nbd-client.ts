@@ -15,10 +15,13 @@ export class NbdClient implements BlockReader {
   readonly sizeBytes: number;
   /** False when the server offers no `base:allocation`: then the map is one run of data. */
   readonly hasMap: boolean;
+  readonly subject: string;
+  complaint?: () => Promise<string | undefined>;
   readonly #connection: NbdConnection;
 
-  private constructor(connection: NbdConnection, disk: NbdExport) {
+  private constructor(connection: NbdConnection, disk: NbdExport, subject = 'the disk') {
     this.#connection = connection;
+    this.subject = subject;
     this.sizeBytes = disk.sizeBytes;
     this.hasMap = disk.contextId !== undefined;
   }
@@ -27,7 +30,7 @@ export class NbdClient implements BlockReader {
   static async connect(options: NbdClientOptions): Promise<NbdClient> {
     const connection = new NbdConnection(options);
     try {
-      return new NbdClient(connection, await connection.open(options));
+      return new NbdClient(connection, await connection.open(options), options.subject);
     } catch (error) {
       connection.lose('the handshake failed');
       throw error;

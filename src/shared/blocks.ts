@@ -12,6 +12,10 @@ export const TAILROOM_BYTES = 20;
 export interface BlockReader {
   /** Size of the disk as the server states it. */
   readonly sizeBytes: number;
+  /** The disk as people know it, for error texts. */
+  readonly subject?: string;
+  /** What the server said about reads that failed, waiting a moment for it. */
+  readonly complaint?: () => Promise<string | undefined>;
   /**
    * Reads `length` bytes at `offset` into `buffer`, from `HEADROOM_BYTES` on; what is around them in it is overwritten. Many reads may be in flight, each with a
    * buffer of its own; a buffer belongs to the reader until its promise settles.

@@ -48,6 +48,7 @@ export const FAILURE_TYPES = {
   NbdkitExited: { retryable: true },
   NbdConnectionLost: { retryable: true },
   SourceReadFailed: { retryable: true },
+  SectorsUnreadable: { retryable: false },
   PlanChanged: { retryable: false },
   VerificationMismatch: { retryable: false },
   ImportFailed: { retryable: true },

@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { BlockReader } from '../shared/blocks.js';
+import { HEADROOM_BYTES, TAILROOM_BYTES, type BlockReader } from '../shared/blocks.js';
 import { failure, FAILURE_TYPES, failureTypeOf } from '../shared/errors.js';
-import type { ReconnectPolicy } from './types.js';
+import type { Range, ReconnectPolicy } from './types.js';
+import { findUnreadable, unreadableFailure } from './unreadable.js';
 
 const LONGEST_DELAY_MS = 30_000;
 
@@ -9,8 +10,8 @@ const LONGEST_DELAY_MS = 30_000;
  * A source that survives lost connections: a failed read is repeated on a new one. Only reads are affected: a chunk is sent
  * once all of it has been read, so a PUT that waits meanwhile goes on unharmed.
  *
- * Bounded twice: attempts to connect in a row, and attempts to read one block (a bad sector kills every connection).
- * Failures that another attempt cannot help, such as a refused login, end it at once: accounts get locked.
+ * Bounded twice: attempts to connect in a row, and attempts to read one block (a bad sector kills every connection). A block
+ * that does not come is read in pieces, so that its bad sectors have a name. Failures that another attempt cannot help, such as a refused login, end it at once: accounts get locked.
  */
 export class ReconnectingReader {
   readonly #open: () => Promise<BlockReader>;
@@ -22,6 +23,8 @@ export class ReconnectingReader {
   #connected: BlockReader | undefined;
   #failuresInARow = 0;
   #closed = false;
+  /** A block that is read in pieces: other reads wait, for each failure ends the connection they all use. */
+  #search: Promise<unknown> = Promise.resolve();
 
   constructor(open: () => Promise<BlockReader>, signal: AbortSignal, policy: ReconnectPolicy = {}) {
     this.#open = open;
@@ -30,7 +33,10 @@ export class ReconnectingReader {
     this.#firstDelayMs = policy.firstDelayMs ?? 500;
   }
 
-  /** @throws SourceReadFailed (retryable) when all attempts failed, or the failure that no attempt can help. */
+  /**
+   * @throws SourceReadFailed (retryable) when all attempts failed, SectorsUnreadable when only some sectors do, or the failure
+   * that no attempt can help.
+   */
   read(offset: number, length: number, buffer: Buffer): Promise<unknown> {
     const reader = this.#connected;
     if (reader === undefined) return this.#readAgain(offset, length, buffer);
@@ -49,9 +55,16 @@ export class ReconnectingReader {
     for (let attempt = failed === undefined ? 1 : 2; ; attempt++) {
       if (failed !== undefined) {
         this.#throwIfPointless(failed.error);
-        if (attempt > this.#attempts) throw this.#givenUp(`reading ${length} bytes at byte ${offset}`, failed.error);
-        await this.#drop(failed.reader);
+        const isLast = attempt > this.#attempts;
+        await this.#drop(failed.reader, isLast ? 0 : undefined);
+        if (isLast) {
+          const { error } = failed;
+          const searching = this.#search.then(() => this.#readInPieces({ offset, length }, buffer, error));
+          this.#search = searching.catch(() => undefined);
+          return searching;
+        }
       }
+      await this.#search;
       const reader = await (this.#reader ??= this.#connect());
       try {
         await reader.read(offset, length, buffer);
@@ -64,6 +77,34 @@ export class ReconnectingReader {
     }
   }
 
+  async #readInPieces(block: Range, buffer: Buffer, why: unknown): Promise<void> {
+    let complaint: BlockReader['complaint'];
+    let subject = 'The source disk';
+    const tryRead = async ({ offset, length }: Range, into?: Buffer): Promise<boolean> => {
+      const reader = await (this.#reader ??= this.#connect());
+      subject = reader.subject ?? subject;
+      const piece = Buffer.allocUnsafe(HEADROOM_BYTES + length + TAILROOM_BYTES);
+      try {
+        await reader.read(offset, length, piece);
+        if (into) piece.copy(into, HEADROOM_BYTES + offset - block.offset, HEADROOM_BYTES, HEADROOM_BYTES + length);
+        return true;
+      } catch (error) {
+        this.#throwIfPointless(error);
+        complaint = reader.complaint;
+        await this.#drop(reader, 0);
+        return false;
+      }
+    };
+    // Where nothing can be read it is not the sectors.
+    const { sizeBytes } = await (this.#reader ??= this.#connect());
+    const elsewhere = block.offset > 0 ? 0 : block.length;
+    if (elsewhere < sizeBytes && !(await tryRead({ offset: elsewhere, length: 512 })))
+      throw this.#givenUp(`reading ${block.length} bytes at byte ${block.offset}`, why);
+    const unreadable = await findUnreadable((part) => tryRead(part, buffer), block);
+    if (unreadable.length === 0) return;
+    throw unreadableFailure(subject, unreadable, await complaint?.(), why);
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     const reader = await this.#reader?.catch(() => undefined);
@@ -71,11 +112,11 @@ export class ReconnectingReader {
   }
 
   /** Of all the reads that failed with a connection, only the first drops it. */
-  async #drop(lost: BlockReader): Promise<void> {
+  async #drop(lost: BlockReader, failuresInARow = this.#failuresInARow + 1): Promise<void> {
     const current = this.#reader;
     if (current === undefined || (await current.catch(() => undefined)) !== lost || this.#reader !== current) return;
     this.#reader = this.#connected = undefined;
-    this.#failuresInARow++;
+    this.#failuresInARow = failuresInARow;
     this.#reader = (async () => {
       await lost.close();
       return this.#connect();

@@ -1,14 +1,22 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import tls from 'node:tls';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { cachePath } from '../../lab/cache.js';
 import { makeVddkLibdir, readVddkCalls, setVddkFaults } from '../../lab/vddk/libdir.js';
-import { DiskOpener, openVddk, type DiskSource, type VddkOptions } from '../../src/nbd/index.js';
+import {
+  DiskOpener,
+  openVddk,
+  type DiskSource,
+  type NbdClientSettings,
+  type VddkOptions,
+} from '../../src/nbd/index.js';
 import { connectDisk } from '../../src/nbd/index.js';
 import { HEADROOM_BYTES } from '../../src/shared/blocks.js';
 import { failureTypeOf } from '../../src/shared/errors.js';
+import { copyPass, planWholeDisk } from '../../src/transfer/index.js';
+import { MemoryStore, MemoryTarget } from '../transfer/harness.js';
 import { onCleanup, pattern, tempDir } from './nbdkit.js';
 import { testCertificate } from './tls-server.js';
 
@@ -116,6 +124,70 @@ describe('openVddk', () => {
 });
 
 describe('DiskOpener', () => {
+  /** Copies the disk as a pass does, and says how it ended. */
+  async function copy(changes: NbdClientSettings['timeouts'] = {}) {
+    const opener = new DiskOpener(() => open(), { subject: SUBJECT, timeouts: { drainMs: 100, ...changes } });
+    onCleanup(() => opener.stop());
+    const target = new MemoryTarget(Buffer.alloc(content.length));
+    const error = await copyPass({
+      ...{ plan: await planWholeDisk('base', content.length), pass: 'base', snapshot: 'snap-1', sink: target },
+      ...{
+        checkpoints: new MemoryStore(),
+        signal: new AbortController().signal,
+        reconnect: { attempts: 2, firstDelayMs: 1 },
+      },
+      openReader: () => opener.connect(),
+    }).then(
+      () => undefined,
+      (reason: Error) => reason,
+    );
+    await opener.stop();
+    return { error, target };
+  }
+
+  /** A login each. */
+  const logins = async () => (await readVddkCalls(options.libdir)).filter(({ call }) => call === 'ConnectEx');
+  const isRunning = (pid: number) =>
+    readFile(`/proc/${pid}/stat`, 'utf8').then(
+      (stat) => !/\) Z/.test(stat),
+      () => false,
+    );
+
+  it('goes on with a new nbdkit in the middle of a pass when a read hangs, and leaves no process', async () => {
+    // The second read of the first nbdkit alone.
+    const once = join(await tempDir(), 'once');
+    await writeFile(once, '');
+    await setVddkFaults(options.libdir, { hang_read: 2, once });
+    const { error, target } = await copy({ requestMs: 400 });
+    expect(error).toBeUndefined();
+    expect(target.content.equals(content)).toBe(true);
+    expect((await readVddkCalls(options.libdir)).filter(({ call }) => call === 'hang')).toHaveLength(1);
+    const pids = (await logins()).map(({ pid }) => pid);
+    expect(new Set(pids).size).toBe(2);
+    for (const pid of pids) expect(await isRunning(pid)).toBe(false);
+  });
+
+  it('goes on with a new nbdkit when opening the disk hangs', async () => {
+    await setVddkFaults(options.libdir, { open_delay_us: 60_000_000 });
+    const opener = new DiskOpener(() => open(), { subject: SUBJECT, timeouts: { connectMs: 400 } });
+    onCleanup(() => opener.stop());
+    expect((await failureOf(opener.connect())).type).toBe('NbdConnectionLost');
+    await setVddkFaults(options.libdir, {});
+    await (await opener.connect()).read(0, 512, Buffer.alloc(1024));
+    expect(await logins()).toHaveLength(2);
+  });
+
+  it('names the sectors that VDDK cannot read, with its own words, and reads the rest', async () => {
+    await setVddkFaults(options.libdir, { fail_lba: '5000-5007' });
+    const { error, target } = await copy();
+    expect(failureTypeOf(error)).toBe('SectorsUnreadable');
+    expect(error?.message).toContain(
+      `${SUBJECT}: 8 sectors cannot be read: LBA 5000-5007 (bytes 2560000-2564095).\nThey fail on new connections too`,
+    );
+    expect(error?.message).toMatch(/nbdkit said: "error: command \d+: asynchronous read failed: A file access error/);
+    expect(target.content.subarray(0, 2 * MiB).equals(content.subarray(0, 2 * MiB))).toBe(true);
+  });
+
   it('uses a new nbdkit after a lost connection, even if a VDDK call hangs', async () => {
     const opener = new DiskOpener(() => open(), { subject: SUBJECT, timeouts: { requestMs: 300, drainMs: 100 } });
     onCleanup(() => opener.stop());
