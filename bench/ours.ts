@@ -52,7 +52,7 @@ const MIB = 1024 * KIB;
 /** The line that says that the clock starts now. */
 export const READY = 'ready';
 /** PUTs before that line. */
-export const WARM_UPS = 3;
+export const WARM_UPS = 6;
 
 /** One disk from its NBD socket to the sink, with the product's own parts: what `copyDisk` does between vSphere and XAPI. */
 async function copy(
@@ -142,18 +142,18 @@ async function main(): Promise<void> {
 }
 
 /**
- * Passes of few large and many small chunks, all over the disk: after thousands of calls, by more than one connection, V8
- * has compiled what it will compile.
+ * Maps, and passes of few large and many small chunks, all over the disk: after thousands of calls, by more than one
+ * connection, V8 has compiled what it will compile.
  */
 async function warmUp(job: Job, ca: string): Promise<void> {
   const [socketPath = ''] = job.sockets;
-  const client = await NbdClient.connect({ socketPath });
-  const { sizeBytes } = client;
-  await client.close();
+  const connect = () => NbdClient.connect({ socketPath });
+  const { virtualSizeBytes: sizeBytes } = await planOf(job, connect);
   const step = Math.floor(sizeBytes / 2048 / (16 * KIB)) * 16 * KIB;
   const small = Array.from({ length: 2047 }, (_, index) => ({ offset: (index + 1) * step, length: 16 * KIB }));
   for (let turn = 0; turn < WARM_UPS; turn++) {
     const kind = turn % 2 === 0 ? 'delta' : 'base';
+    await planOf(job, connect);
     await copy(job, socketPath, ca, undefined, {
       ...(await planFromAreas(kind, sizeBytes, [{ offset: 0, length: 16 * MIB }])),
       ranges: [{ offset: 0, length: 16 * MIB }, ...small],

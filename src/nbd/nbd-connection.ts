@@ -187,8 +187,8 @@ export class NbdConnection {
     bytes.writeUInt32BE(id, 12);
     bytes.writeBigUInt64BE(BigInt(offset), 16);
     bytes.writeUInt32BE(length, 24);
-    // Those of one turn leave together: a map has sixteen. A read is mostly alone, and waits for nobody.
-    if (command === CMD_BLOCK_STATUS && !this.#socket.writableCorked) {
+    // Those of one turn leave together: sixteen of a map, eight of small reads.
+    if (!this.#socket.writableCorked) {
       this.#socket.cork();
       process.nextTick(() => this.#socket.uncork());
     }

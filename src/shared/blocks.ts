@@ -42,8 +42,10 @@ export interface SegmentInfo {
 /** One PUT. Every byte it was given is doubtful until `finish` has resolved. */
 export interface SegmentWriter {
   /**
-   * Sends one chunk. The `HEADROOM_BYTES` bytes in front of `payload` in its memory get overwritten.
-   * Resolves when the buffer may be used again; a second `write` waits for the first.
+   * Sends one chunk, after those given before. The `HEADROOM_BYTES` bytes in front of `payload` in its memory are
+   * overwritten at once: they must not belong to a chunk still under way. Resolves when the buffer may be used again.
+   *
+   * What waits while a chunk leaves goes together, copied into one piece: worth it for small chunks, and only for these.
    *
    * @throws ImportFailed or ImportDoubtful when the receiver has given up.
    */

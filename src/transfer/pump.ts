@@ -34,11 +34,12 @@ export interface Pumped {
 }
 
 /**
- * Buffers for chunks, with the room around them that reader and writer want, two more than may be read ahead. A buffer
- * whose read was given up is not returned.
+ * Buffers for chunks, with the room around them that reader and writer want: as many as may be read ahead, and those that
+ * are digested and written meanwhile. A buffer whose read was given up is not returned.
  *
  * A delta is often chunks of 64 KiB. Those are read ahead in greater number, in buffers of their own: else a source that
- * takes some milliseconds would give a fortieth of its rate.
+ * takes some milliseconds would give a fortieth of its rate. What each costs besides its bytes counts as well, so they are
+ * asked for by eights and written together.
  */
 export interface Pool {
   large: Buffer[];
@@ -47,23 +48,28 @@ export interface Pool {
 
 const SMALL_CHUNK_BYTES = 128 * 1024;
 const SMALL_DEPTH = 32;
+const SMALL_AT_A_TIME = 8;
+/** Written together at most. Whatever is written together is copied once more, so this stays within a processor's cache. */
+const TOGETHER_BYTES = 256 * 1024;
 
 export function makePool(depth: number): Pool {
   const buffers = (count: number, bytes: number) =>
-    Array.from({ length: count + 2 }, () => Buffer.allocUnsafeSlow(HEADROOM_BYTES + bytes + TAILROOM_BYTES));
-  return { large: buffers(depth, CHUNK_BYTES), small: buffers(SMALL_DEPTH, SMALL_CHUNK_BYTES) };
+    Array.from({ length: count }, () => Buffer.allocUnsafeSlow(HEADROOM_BYTES + bytes + TAILROOM_BYTES));
+  return {
+    large: buffers(depth + 2, CHUNK_BYTES),
+    small: buffers(SMALL_DEPTH + SMALL_AT_A_TIME + 1, SMALL_CHUNK_BYTES),
+  };
 }
 
 interface Ahead {
   chunk: Chunk;
   buffer: Buffer;
-  /** Where the buffer goes back to. */
-  buffers: Buffer[];
+  size: keyof Pool;
   ready: Promise<unknown>;
 }
 
 /**
- * Moves one segment: reads ahead, digests in ascending order, writes whole chunks, one at a time. Memory is the pool.
+ * Moves one segment: reads ahead, digests and writes whole chunks in ascending order. Memory is the pool.
  * A source that fails and a pause both stop between chunks, so the PUT can still end properly.
  *
  * @throws What the writer throws; everything of the segment is then doubtful.
@@ -72,7 +78,10 @@ export async function pump(options: PumpOptions): Promise<Pumped> {
   const { plan, segment, literal, reader, writer, chain, pool, depth, signal, throttle, endAt, onChunk } = options;
   const cursor = new ChunkCursor(plan, segment.from);
   const ahead: Ahead[] = [];
-  let writing: Promise<void> = Promise.resolve();
+  const reading = { large: 0, small: 0 };
+  /** Chunks under way, the oldest first. One that failed stays, to be noticed. */
+  const writing = new Set<Promise<void>>();
+  let writingBytes = 0;
   let to = segment.from;
   let stoppedBy: Pumped['stoppedBy'];
   const spent = { ...NO_TIME };
@@ -87,29 +96,43 @@ export async function pump(options: PumpOptions): Promise<Pumped> {
     // Late or not, a segment has at least one chunk; else a slow receiver would mean no progress at all.
     const inTime = () => performance.now() < endAt && throttle?.limit !== 0;
     const mayBegin = () => inTime() || (to === segment.from && ahead.length === 0);
+    const most = { large: depth, small: reading.small > SMALL_DEPTH - SMALL_AT_A_TIME ? 0 : SMALL_DEPTH };
     while (mayBegin()) {
       const chunk = cursor.peek();
       if (chunk === undefined || chunk.position >= segment.to) return;
-      const isSmall = chunk.length <= SMALL_CHUNK_BYTES;
-      const buffers = isSmall ? pool.small : pool.large;
-      const buffer = ahead.length < (isSmall ? SMALL_DEPTH : depth) ? buffers.pop() : undefined;
+      const size = chunk.length <= SMALL_CHUNK_BYTES ? 'small' : 'large';
+      const buffer = reading[size] < most[size] ? pool[size].pop() : undefined;
       if (buffer === undefined) return;
       cursor.next();
+      reading[size]++;
       const ready = reader.read(chunk.offset, chunk.length, buffer);
       // It is awaited later; until then a failure must not count as unhandled.
       ready.catch(() => undefined);
-      ahead.push({ chunk, buffer, buffers, ready });
+      ahead.push({ chunk, buffer, size, ready });
     }
   };
-  const write = async ({ chunk: { offset }, buffer, buffers }: Ahead, payload: Buffer) => {
+  const write = async ({ chunk: { offset }, buffer, size }: Ahead, payload: Buffer) => {
     const runs = literal ? [{ offset: 0, length: payload.length }] : nonZeroRuns(payload, offset);
     let bytesSent = 0;
     for (const run of runs) {
       await writer.write(offset + run.offset, payload.subarray(run.offset, run.offset + run.length));
       bytesSent += run.length;
     }
-    buffers.push(buffer);
+    pool[size].push(buffer);
     onChunk(payload.length, bytesSent, spent);
+  };
+  const roomFor = async (length: number) => {
+    const isFull = () => writingBytes + length > TOGETHER_BYTES || writing.size >= SMALL_AT_A_TIME;
+    while (writing.size > 0 && isFull()) await writing.values().next().value;
+  };
+  const beginWriting = (head: Ahead, payload: Buffer) => {
+    writingBytes += payload.length;
+    const written = write(head, payload).then(() => {
+      writingBytes -= payload.length;
+      writing.delete(written);
+    });
+    written.catch(() => undefined);
+    writing.add(written);
   };
 
   // A read may take minutes; a pause does not wait for it. One listener for all: there may be a million chunks.
@@ -129,6 +152,7 @@ export async function pump(options: PumpOptions): Promise<Pumped> {
       if (head === undefined) break;
       try {
         await unlessAborted(head.ready);
+        reading[head.size]--;
         lap('read');
         if (throttle !== undefined) await throttle.take(head.chunk.length, signal);
         lap('limit');
@@ -140,16 +164,15 @@ export async function pump(options: PumpOptions): Promise<Pumped> {
       const payload = head.buffer.subarray(HEADROOM_BYTES, HEADROOM_BYTES + length);
       chain.add(offset, payload);
       lap('digest');
-      await writing;
+      await roomFor(length);
       lap('write');
-      writing = write(head, payload);
-      writing.catch(() => undefined);
+      beginWriting(head, payload);
       to = position + length;
     }
   } finally {
     signal.removeEventListener('abort', onAbort);
   }
-  await writing;
+  await Promise.all(writing);
   lap('write');
   if (signal.aborted && to < segment.to) stoppedBy = { reason: signal.reason };
   return { to, spent, ...(stoppedBy === undefined ? {} : { stoppedBy }) };

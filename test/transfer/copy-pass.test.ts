@@ -127,6 +127,25 @@ describe('copyPass', () => {
     expect(delta.chainDigest).toBe(base.chainDigest);
   });
 
+  it.each([
+    ['of 4 KiB', 4 * KiB, 8],
+    ['of 64 KiB', 64 * KiB, 4],
+    ['of 192 KiB', 192 * KiB, 1],
+  ])('has several small chunks under way at once, never many bytes: %s', async (_what, length, most) => {
+    const areas = Array.from({ length: 60 }, (_, index) => ({ offset: index * 256 * KiB, length }));
+    const { options, source, target } = await setup(await planFromAreas('delta', SIZE, areas), { segmentBytes: SIZE });
+    // Slower than the source: more would pile up if anything let it.
+    target.beforeWrite = () => new Promise(setImmediate);
+    const result = await copyPass(options);
+    expect(result).toMatchObject({ segments: 1, chunks: target.puts[0]?.chunks.length, bytesSent: 60 * length });
+    for (const { offset } of areas) {
+      const [sent, read] = [target, source].map(({ content }) => content.subarray(offset, offset + length));
+      expect(sent?.equals(read as Buffer), `at ${offset}`).toBe(true);
+    }
+    expect(target.most.chunks).toBe(most);
+    expect(target.most.bytes).toBeLessThanOrEqual(256 * KiB);
+  });
+
   it('gives the same result without sending anything when it is run again after the end', async () => {
     const { options, target } = await setup();
     const first = await copyPass(options);

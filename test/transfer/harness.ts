@@ -49,7 +49,9 @@ export class MemoryTarget implements SegmentSink {
   readonly content: Buffer;
   beforeWrite: (offset: number) => Promise<void> | void = () => undefined;
   beforeFinish: (put: Put) => Promise<void> | void = () => undefined;
-  #writing = 0;
+  /** The most that was under way at once: chunks, and their bytes. */
+  readonly most = { chunks: 0, bytes: 0 };
+  readonly #underWay = new Set<Buffer>();
 
   constructor(content: Buffer) {
     this.content = content;
@@ -60,15 +62,18 @@ export class MemoryTarget implements SegmentSink {
     this.puts.push(put);
     return Promise.resolve({
       write: async (offset: number, payload: Buffer) => {
-        if (++this.#writing > 1) throw new Error('two writes at once');
+        // What a real writer does: the header goes in front of the payload at once, and the bytes leave later.
+        Buffer.from(payload.buffer, payload.byteOffset - HEADROOM_BYTES, HEADROOM_BYTES).fill(0xee);
+        put.chunks.push([offset, payload.length]);
+        this.#underWay.add(payload);
+        const bytes = [...this.#underWay].reduce((sum, { length }) => sum + length, 0);
+        this.most.chunks = Math.max(this.most.chunks, this.#underWay.size);
+        if (this.#underWay.size > 1) this.most.bytes = Math.max(this.most.bytes, bytes);
         try {
           await this.beforeWrite(offset);
         } finally {
-          this.#writing--;
+          this.#underWay.delete(payload);
         }
-        put.chunks.push([offset, payload.length]);
-        // What a real writer does: the header goes in front of the payload.
-        Buffer.from(payload.buffer, payload.byteOffset - HEADROOM_BYTES, HEADROOM_BYTES).fill(0xee);
         payload.copy(this.content, offset);
       },
       finish: async () => {

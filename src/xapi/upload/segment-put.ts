@@ -30,12 +30,10 @@ class SegmentPut implements SegmentWriter {
   #broken: Error | undefined;
   #endSeen = false;
   #isOver = false;
-  /** Tells the write that is waiting; a promise each would pile up over a PUT of many chunks. */
-  #onOver: (() => void) | undefined;
+  /** Writes that have not left: told when it is over. A promise each would pile up over a PUT of many chunks. */
+  readonly #waiting = new Set<() => void>();
   /** Resolves when no further byte can come from the other side. */
   readonly #over: Promise<void>;
-  #last: Promise<void> = Promise.resolve();
-  #isIdle = true;
   #failure: Promise<Error> | undefined;
 
   constructor(socket: TLSSocket, options: VdiTransferOptions) {
@@ -50,7 +48,9 @@ class SegmentPut implements SegmentWriter {
       const over = () => {
         this.#isOver = true;
         this.#patience.stop();
-        this.#onOver?.();
+        // An answer before our end marker can only be a failure. But one to it may be seen before Node says that the marker
+        // has left: it says so after the poll in which both happen.
+        setImmediate(() => this.#waiting.forEach((fail) => fail()));
         resolve();
       };
       socket.on('end', () => {
@@ -68,19 +68,13 @@ class SegmentPut implements SegmentWriter {
 
   write(offset: number, payload: Buffer): Promise<void> {
     const frame = Buffer.from(payload.buffer, payload.byteOffset - HEADROOM_BYTES, HEADROOM_BYTES + payload.length);
-    const send = () => {
-      // Only now: the bytes in front may belong to a payload that was still being written.
-      frame.writeBigUInt64LE(BigInt(offset), 0);
-      frame.writeUInt32LE(payload.length, 8);
-      return this.#send(frame);
-    };
-    this.#last = this.#isIdle ? send() : this.#last.then(send);
-    return this.#last;
+    frame.writeBigUInt64LE(BigInt(offset), 0);
+    frame.writeUInt32LE(payload.length, 8);
+    return this.#send(frame);
   }
 
   async finish(): Promise<void> {
     const options = this.#options;
-    await this.#last;
     await this.#send(END_MARKER);
     // No half-close: the server closes once everything is on disk and the disk is detached.
     this.#patience.waits();
@@ -97,21 +91,16 @@ class SegmentPut implements SegmentWriter {
   }
 
   #send(bytes: Buffer): Promise<void> {
-    this.#isIdle = false;
     return new Promise((resolve, reject) => {
-      let hasLeft = false;
-      const fail = () => void (hasLeft || this.#whyFailed().then(reject, reject));
+      const fail = () => void this.#whyFailed().then(reject, reject);
       if (this.#isOver || this.#broken !== undefined) return fail();
       this.#patience.waits();
-      // An answer before our end marker can only be a failure. But one to it may be seen before Node says that the marker
-      // has left: it says so after the poll in which both happen.
-      this.#onOver = () => setImmediate(fail);
+      this.#waiting.add(fail);
       this.#socket.write(bytes, (error) => {
+        this.#waiting.delete(fail);
         if (error) return fail();
-        hasLeft = true;
         this.#patience.moved();
-        this.#onOver = undefined;
-        this.#isIdle = true;
+        if (this.#waiting.size > 0) this.#patience.waits();
         resolve();
       });
     });
