@@ -13,6 +13,8 @@ export interface LabVmSpec {
   boots?: boolean;
   /** One data disk for each, of this many bytes (a multiple of 512). */
   dataDiskBytes?: number[];
+  /** Numbers of the disks that never get a changeId, from 0. */
+  untrackedDisks?: number[];
   /** What differs from the usual: running, Tools running, one vmxnet3 card, an empty CD drive, CBT off. */
   vsphere?: Partial<Omit<VsphereVm, 'name' | 'firmware' | 'disks'>>;
 }
@@ -86,6 +88,10 @@ export function scenarioOf(made: LabVmMade, spec: LabVmSpec): VsphereVm {
     cdroms: [{}],
     ...spec.vsphere,
     name: made.name,
-    disks: made.disks.map(({ path }) => ({ file: path, controller: 'pvscsi' })),
+    disks: made.disks.map(({ path }, index) => ({
+      file: path,
+      controller: 'pvscsi',
+      noTracking: spec.untrackedDisks?.includes(index) ?? false,
+    })),
   };
 }

@@ -1,45 +1,79 @@
 import type { NbdClient } from '../nbd/index.js';
-import { failureTypeOf } from '../shared/index.js';
+import { failure, failureTypeOf } from '../shared/index.js';
 import type { DeltaMethod } from '../shared/index.js';
 import { planFromAreas, planFromMap, planWholeDisk } from '../transfer/index.js';
-import type { Plan } from '../transfer/index.js';
+import type { Plan, Range } from '../transfer/index.js';
 import type { Vsphere } from '../vsphere/index.js';
 import type { CopyDiskInput } from './types.js';
+
+/** What can be asked for a plan. */
+export interface PlanSources {
+  client: Vsphere;
+  /** The disk as the snapshot shows it, through its whole chain. */
+  connect: () => Promise<NbdClient>;
+  /** The snapshot's own link of the chain alone: good for its map, never for bytes. */
+  connectLink: () => Promise<NbdClient>;
+  /** Where the disk differs from this VDI. */
+  compare: (vdiUuid: string) => Promise<Range[]>;
+}
 
 /**
  * Finds out what a pass has to read. The same snapshot always gives the same plan; its digest in the checkpoint proves it.
  *
- * A delta is what changed since the changeId, as vSphere tells; a fault of that query is `ChangeTrackingReset`, never
- * silence (R8). A base pass takes the library's own map over VDDK, and over https what CBT calls allocated (R35); without
- * either, everything is read and zeroes are not sent.
+ * A delta is what changed since a changeId, as vSphere tells; or what the snapshot's own link holds; or what differs from
+ * the target (R4). A fault of the first two is `ChangeTrackingReset`, never silence (R8). A base pass takes the library's
+ * own map over VDDK, and over https what CBT calls allocated (R35); without either, everything is read and zeroes are not
+ * sent.
  */
 export async function planPass(
   input: CopyDiskInput,
-  client: Vsphere,
-  connect: () => Promise<NbdClient>,
-): Promise<{ plan: Plan; deltaMethod: DeltaMethod }> {
-  const { kind, snapshotMoRef, sinceChangeId } = input;
+  { client, connect, connectLink, compare }: PlanSources,
+): Promise<{ plan: Plan; deltaMethod: DeltaMethod; bytesCompared?: number }> {
+  const { kind, snapshotMoRef, since } = input;
   const { deviceKey, capacityBytes } = input.disk;
   const areasSince = (changeId: string) =>
     client.queryChangedAreas({ vmMoRef: input.source.vmMoRef, snapshotMoRef, deviceKey, changeId, capacityBytes });
 
-  if (kind === 'delta') {
-    if (sinceChangeId === undefined) throw new Error('a delta needs a changeId');
-    return { plan: await planFromAreas(kind, capacityBytes, await areasSince(sinceChangeId)), deltaMethod: 'cbt' };
+  switch (since?.by) {
+    case 'cbt':
+      return { plan: await planFromAreas(kind, capacityBytes, await areasSince(since.changeId)), deltaMethod: 'cbt' };
+    case 'single-link': {
+      const plan = await mapped(connectLink, (nbd) => {
+        if (nbd.hasMap) return planFromMap(kind, capacityBytes, nbd.mapExtents());
+        throw failure('ChangeTrackingReset', {
+          what: `${input.disk.label}: the extents of the snapshot alone are not reported.`,
+          next: 'the disk is copied in full.',
+        });
+      });
+      return { plan, deltaMethod: 'single-link' };
+    }
+    case 'compare':
+      return {
+        plan: await planFromAreas(kind, capacityBytes, await compare(since.vdiUuid)),
+        deltaMethod: 'compare',
+        bytesCompared: capacityBytes,
+      };
   }
   if (input.transport === 'vddk') {
-    const nbd = await connect();
-    try {
-      return { plan: await planFromMap(kind, capacityBytes, nbd.mapExtents()), deltaMethod: 'map' };
-    } finally {
-      await nbd.close();
-    }
+    return mapped(connect, async (nbd) => ({
+      plan: await planFromMap(kind, capacityBytes, nbd.mapExtents()),
+      deltaMethod: nbd.hasMap ? 'map' : 'all',
+    }));
   }
   try {
     return { plan: await planFromAreas(kind, capacityBytes, await areasSince('*')), deltaMethod: 'cbt' };
   } catch (error) {
     // Away from VMFS the query for everything allocated may be refused; then there is no map, and all is read (R35).
-    if (failureTypeOf(error) !== 'ChangeTrackingReset') throw error;
+    if (!['ChangeTrackingReset', 'ChangedAreasInvalid'].includes(failureTypeOf(error) ?? '')) throw error;
     return { plan: await planWholeDisk(kind, capacityBytes), deltaMethod: 'all' };
+  }
+}
+
+async function mapped<T>(connect: () => Promise<NbdClient>, use: (nbd: NbdClient) => Promise<T>): Promise<T> {
+  const nbd = await connect();
+  try {
+    return await use(nbd);
+  } finally {
+    await nbd.close();
   }
 }

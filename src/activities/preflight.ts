@@ -5,11 +5,12 @@ import type { TransportProbe } from '../nbd/index.js';
 import { hasErrors } from '../shared/index.js';
 import type { Finding, MigrationInput, Transport } from '../shared/index.js';
 import { findSourceProblems } from '../vsphere/index.js';
-import type { SourceVm } from '../vsphere/index.js';
+import type { SourceDisk, SourceVm } from '../vsphere/index.js';
 import type { Deps } from './deps.js';
 import { checkPool, checkVcenter } from './endpoints.js';
+import { singleLinkObstacle, trackingObstacle, withMethods } from './delta-obstacles.js';
 import { probeReach } from './reach.js';
-import type { Address, PreflightPlan, PreflightResult } from './types.js';
+import type { Address, PreflightPlan, PreflightResult, SourceDiskFacts } from './types.js';
 
 /**
  * Stage 0: looks at both sides and changes neither. All findings at once: errors stop the migration, warnings want an
@@ -30,10 +31,11 @@ export async function preflight(
   if (told.some(({ code }) => code === 'endpoint' || code === 'certificate')) return { findings: told };
   const client = deps.vsphere(vcenter);
   const vm = await client.inspectVm({ vmMoRef });
+  const { isEsxi, apiVersion } = await client.about();
   const transport = chooseTransport(vm, input.policy.transport, probe);
-  const source = factsOf(vm);
+  const source = factsOf(vm, (disk) => singleLinkObstacle(disk, vm, { transport, apiVersion, probe }));
   const findings = [
-    ...findSourceProblems(vm).map((finding) => weigh(finding, input)),
+    ...findSourceProblems(vm).map((finding) => weigh(finding, input, source.disks)),
     ...told,
     ...(probe === undefined ? [] : toolFindings(host, probe, transport)),
     ...(transport === 'https' ? httpsFindings(vm) : []),
@@ -53,7 +55,6 @@ export async function preflight(
     })),
     ...networkFindings(vm, input),
   ];
-  const { isEsxi } = await client.about();
   return { findings, plan: { transport, source, mustReach: addressesFor(deps, input, transport, vm, isEsxi) } };
 }
 
@@ -93,7 +94,8 @@ function addressesFor(
   return [vcenter, pool, { host, port: config.vcenters[source.vcenter]?.nfcPort ?? 902, what: `ESXi host ${host}` }];
 }
 
-function factsOf(vm: SourceVm): PreflightPlan['source'] {
+function factsOf(vm: SourceVm, obstacleOf: (disk: SourceDisk) => string | undefined): PreflightPlan['source'] {
+  const withoutChangeTracking = trackingObstacle(vm);
   return {
     name: vm.name,
     powerState: vm.powerState,
@@ -107,15 +109,21 @@ function factsOf(vm: SourceVm): PreflightPlan['source'] {
     isWindows: vm.isWindows,
     instanceUuid: vm.instanceUuid,
     changeTrackingEnabled: vm.changeTrackingEnabled,
+    ...(withoutChangeTracking !== undefined && { withoutChangeTracking }),
     toolsInstalled: vm.tools.installed,
     hasCdDrive: vm.hasCdDrive,
     nics: vm.nics.map(({ mac, networkName }) => ({ mac, networkName })),
-    disks: vm.disks.map(({ deviceKey, label, capacityBytes, datastore }) => ({
-      deviceKey,
-      label,
-      capacityBytes,
-      datastore: datastore?.name ?? 'unknown',
-    })),
+    disks: vm.disks.map((disk) => {
+      const { deviceKey, label, capacityBytes, datastore } = disk;
+      const obstacle = obstacleOf(disk);
+      return {
+        deviceKey,
+        label,
+        capacityBytes,
+        datastore: datastore?.name ?? 'unknown',
+        ...(obstacle !== undefined && { singleLinkObstacle: obstacle }),
+      };
+    }),
   };
 }
 
@@ -162,9 +170,8 @@ function httpsFindings(vm: SourceVm): Finding[] {
 }
 
 /** What weighs otherwise for this migration than for any VM. */
-function weigh(finding: Finding, { repeatReason }: MigrationInput): Finding {
-  // Deltas come from change tracking alone; without it there is no short outage to offer.
-  if (finding.code === 'V4') return { ...finding, severity: 'error' };
+function weigh(finding: Finding, { repeatReason }: MigrationInput, disks: SourceDiskFacts[]): Finding {
+  if (finding.code === 'V4') return withMethods(finding, disks);
   // The mark of a finished migration: repeating a success needs a reason, and then it is no accident (R12).
   if (finding.code === 'V18' && repeatReason) return { ...finding, severity: 'warning' };
   return finding;

@@ -26,7 +26,7 @@ export class ProgressReporter {
   readonly #disk: string;
   readonly #stalledBefore: number;
   readonly #stalledSince: number;
-  readonly #startBytes: number;
+  readonly #start: Pick<Beat, 'phase' | 'doneBytes'> | undefined;
   #last: Beat | undefined;
 
   /** @param patienceSeconds How long attempts may move nothing. */
@@ -35,7 +35,7 @@ export class ProgressReporter {
     const before = activityInfo().heartbeatDetails as Beat | undefined;
     this.#stalledBefore = before?.stalled ?? 0;
     this.#stalledSince = before?.stalledSince ?? Date.now();
-    this.#startBytes = before?.doneBytes ?? 0;
+    this.#start = before;
     const stalledMs = Date.now() - this.#stalledSince;
     if (this.#stalledBefore < STALLED_LIMIT || stalledMs < patienceSeconds * 1000) return;
     throw failure('NoProgress', {
@@ -54,7 +54,9 @@ export class ProgressReporter {
   ): void {
     const percent = totalBytes === 0 ? 100 : Math.floor((100 * doneBytes) / totalBytes);
     const left = bytesPerSecond > 0 ? `, ${formatDuration((totalBytes - doneBytes) / bytesPerSecond)} left` : '';
-    const moved = phase !== 'open' && doneBytes > this.#startBytes;
+    // A copy counts anew what a comparison before it has counted.
+    const startBytes = phase === this.#start?.phase ? this.#start.doneBytes : 0;
+    const moved = phase !== 'open' && doneBytes > startBytes;
     this.#last = {
       text: `${percent} % · ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)} · ${formatRate(Math.round(bytesPerSecond))}${left}${limitText(limit)}${bottleneck ? ` · slowest: ${bottleneck}` : ''}`,
       phase,

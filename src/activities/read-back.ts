@@ -77,6 +77,31 @@ export async function judge(xapi: Xapi, input: VerifyDiskInput, work: ReadBackWo
   return { ...said, scope, via: 'nbd', ...result, ...(scope === 'sampled' && { seed }) };
 }
 
+/** A VDI from any byte to its end: by ranges where the pool offers them, else by an export whose beginning is passed over. */
+export async function targetReader(
+  xapi: Xapi,
+  { vdiUuid, label, migrationId }: { vdiUuid: string; label: string; migrationId: string },
+): Promise<{ sizeBytes: number; readFrom: (from: number) => AsyncIterable<Buffer> }> {
+  const open = nbdOpener(xapi, label, cancellationSignal());
+  if ((await reasonAgainstNbd(xapi, vdiUuid, open)) === undefined) {
+    const { virtualSizeBytes } = await xapi.vdiAccess(vdiUuid);
+    const readFrom = (from: number) => readBackBy(open(vdiUuid), virtualSizeBytes, cancellationSignal(), from)();
+    return { sizeBytes: virtualSizeBytes, readFrom };
+  }
+  const { readBack, sizeBytes } = await readBackOf(xapi, vdiUuid, label, migrationId);
+  return {
+    sizeBytes,
+    async *readFrom(from) {
+      let skipped = 0;
+      for await (const piece of readBack()) {
+        const rest = piece.subarray(Math.min(piece.length, from - skipped));
+        skipped += piece.length - rest.length;
+        if (rest.length > 0) yield rest;
+      }
+    },
+  };
+}
+
 /** Connections to a VDI's NBD servers, one after the other until one answers. */
 function nbdOpener(xapi: Xapi, subject: string, signal: AbortSignal): (vdiUuid: string) => OpenReader {
   return (vdiUuid) => async () => {

@@ -1,7 +1,7 @@
 import { execa } from 'execa';
 import { cancellationSignal } from '@temporalio/activity';
 import { withheldVariables } from '../config.js';
-import { failure } from '../shared/index.js';
+import { failure, failureTypeOf } from '../shared/index.js';
 import { redact } from '../shared/redaction.js';
 import { isOwnedBy } from '../vsphere/index.js';
 import type { SnapshotInfo, Vsphere } from '../vsphere/index.js';
@@ -67,15 +67,15 @@ export function sourceActivities({ vsphere, config }: Deps): SourceActivities {
     async createSourceSnapshot({ vcenter, vmMoRef, migrationId, name, alone }) {
       const client = vsphere(vcenter);
       if (alone) await requireNoOther(client, { vcenter, vmMoRef, migrationId }, name);
-      const { snapshotMoRef, createTime } = await client.ensureSnapshot({
+      const { adopted: _adopted, ...taken } = await client.ensureSnapshot({
         vmMoRef,
         name,
         ownerId: migrationId,
         description: `Made by surefire for the migration ${migrationId}; it is removed when it has served.`,
       });
-      const disks = await client.snapshotDisks({ snapshotMoRef });
+      const disks = await client.snapshotDisks(taken);
       if (alone) refuseParents(disks, name);
-      return { snapshotMoRef, createTime, disks: disks.map(pickDisk) };
+      return { ...taken, disks: disks.map(pickDisk) };
     },
 
     async requireUnchained({ vcenter, snapshotMoRef }) {
@@ -160,7 +160,7 @@ export function sourceActivities({ vsphere, config }: Deps): SourceActivities {
             });
             return { deviceKey, bytes: areas.reduce((sum, area) => sum + area.length, 0), extents: areas.length };
           } catch (error) {
-            if (failureType(error) !== 'ChangeTrackingReset') throw error;
+            if (!['ChangeTrackingReset', 'ChangedAreasInvalid'].includes(failureTypeOf(error) ?? '')) throw error;
             return { deviceKey, reset: error instanceof Error ? (error.message.split('\n')[0] ?? '') : '' };
           }
         }),
@@ -172,8 +172,6 @@ export function sourceActivities({ vsphere, config }: Deps): SourceActivities {
     },
   };
 }
-
-const failureType = (error: unknown): unknown => (error as { type?: unknown } | null)?.type;
 
 /** Our snapshots of this migration, newest first. */
 export async function ownSnapshots(client: Vsphere, { vmMoRef, migrationId }: SourceRef): Promise<SnapshotInfo[]> {

@@ -8,6 +8,7 @@ import { copyPass, planFromAreas } from '../transfer/index.js';
 import type { CopyPassOptions, OpenReader, Plan, Throttle } from '../transfer/index.js';
 import { Bandwidth } from './bandwidth.js';
 import { explain } from './beating.js';
+import { Comparisons } from './comparisons.js';
 import type { Deps } from './deps.js';
 import { planPass } from './plan.js';
 import { ProgressReporter } from './progress.js';
@@ -24,6 +25,7 @@ const BEAT_MS = 1_000;
 /** What moves and checks block data; runs on the transfer workers. */
 export function transferActivities(deps: Deps): TransferActivities {
   const bandwidth = new Bandwidth(deps.config);
+  const comparisons = new Comparisons();
   return {
     probeTransports: () => probeTools(deps.config.transfer),
     probeReach: ({ addresses }) => probeReach(addresses),
@@ -36,8 +38,8 @@ export function transferActivities(deps: Deps): TransferActivities {
       const { disk, target } = input;
       return withSource(deps, input, async (opener, connect, progress) => {
         const xapi = deps.xapi(target.pool);
-        const { plan, deltaMethod } = await planPass(input, deps.vsphere(input.source.vcenter), connect);
         const throttle = bandwidth.forDisk();
+        const { plan, ...found } = await plannedBy(input, connect, progress, throttle);
         const metrics = new TransferMetrics({ vcenter: input.source.vcenter, pool: target.pool });
         const busy = busyShare();
         const result = await write(xapi, input, {
@@ -60,7 +62,7 @@ export function transferActivities(deps: Deps): TransferActivities {
           ...(bottleneck && { bottleneck }),
         });
         const { chunks: _chunks, resumedFrom: _resumedFrom, ...figures } = result;
-        return { ...figures, ...(bottleneck && { bottleneck }), deltaMethod, ...provenance(opener) };
+        return { ...figures, ...(bottleneck && { bottleneck }), ...found, ...provenance(opener) };
       });
     },
 
@@ -68,7 +70,8 @@ export function transferActivities(deps: Deps): TransferActivities {
     async verifyDisk(input) {
       return withSource(deps, input, async (_opener, connect, progress) => {
         const xapi = deps.xapi(input.target.pool);
-        const { plan } = await planPass(input, deps.vsphere(input.source.vcenter), connect);
+        const throttle = bandwidth.forDisk();
+        const { plan } = await plannedBy(input, connect, progress, throttle);
         if (plan.planDigest !== input.planDigest) {
           throw failure('PlanChanged', {
             what: `${input.disk.label}: vSphere now reports other extents for pass ${input.pass} than when it was copied.`,
@@ -76,7 +79,6 @@ export function transferActivities(deps: Deps): TransferActivities {
             next: 'copy this disk in full.',
           });
         }
-        const throttle = bandwidth.forDisk();
         return judge(xapi, input, {
           plan,
           openReader: connect,
@@ -104,10 +106,39 @@ export function transferActivities(deps: Deps): TransferActivities {
     },
   };
 
+  async function plannedBy(
+    input: CopyDiskInput,
+    connect: () => Promise<NbdClient>,
+    progress: ProgressReporter,
+    throttle: Throttle,
+  ) {
+    const signal = cancellationSignal();
+    const link = new DiskOpener(() => openTransport(deps, { ...input, singleLink: true }, signal), {
+      subject: input.fileName,
+      signal,
+    });
+    try {
+      return await planPass(input, {
+        client: deps.vsphere(input.source.vcenter),
+        connect,
+        connectLink: () => link.connect(),
+        compare: (vdiUuid) =>
+          comparisons.between(input, vdiUuid, {
+            xapi: deps.xapi(input.target.pool),
+            openReader: connect,
+            throttle,
+            onProgress: (counters) => progress.beat('compare', counters, throttle.limit),
+          }),
+      });
+    } finally {
+      await link.stop();
+    }
+  }
+
   /** One pass onto a disk whose only writer this attempt is (R17). */
   async function write(
     xapi: Xapi,
-    { disk, target, snapshotMoRef, kind }: CopyDiskInput,
+    { disk, target, snapshotMoRef, since }: CopyDiskInput,
     work: {
       plan: Plan;
       pass: string;
@@ -131,8 +162,8 @@ export function transferActivities(deps: Deps): TransferActivities {
       throttle,
       segmentBytes: deps.config.transfer.segmentBytes,
       segmentSeconds: deps.config.transfer.segmentSeconds,
-      // A delta is asked from the last complete changeId, so it covers whatever a broken one announced (R8).
-      coversUnfinished: kind === 'delta',
+      // What is asked from the last complete changeId covers whatever a broken pass announced (R8).
+      coversUnfinished: since?.by === 'cbt',
       onProgress,
     });
     await xapi.releaseWriter(vdiUuid, writerId);

@@ -10,11 +10,14 @@ import type { CopyDiskInput } from './types.js';
  * Starts an nbdkit that serves one disk of one snapshot, read only. Over https the base extent is what it serves, and
  * that is the snapshot's content because the workflow left nothing below the snapshot (R3).
  *
+ * @param input.singleLink The snapshot's own link of the chain alone, for its map: what it lacks reads as zeroes.
  * @param signal Ends the start only.
  */
 export async function openTransport(
   { config, vsphere, vsphereLogins }: Pick<Deps, 'config' | 'vsphere' | 'vsphereLogins'>,
-  input: Pick<CopyDiskInput, 'source' | 'transport' | 'snapshotMoRef' | 'fileName' | 'baseFileName'>,
+  input: Pick<CopyDiskInput, 'source' | 'transport' | 'snapshotMoRef' | 'fileName' | 'baseFileName'> & {
+    singleLink?: boolean;
+  },
   signal: AbortSignal,
 ): Promise<DiskSource> {
   const { vcenter, vmMoRef } = input.source;
@@ -58,6 +61,7 @@ export async function openTransport(
     vmMoRef,
     snapshotMoRef: input.snapshotMoRef,
     fileName: input.fileName,
+    singleLink: input.singleLink,
     transports: vddkTransports,
     compression: vddkCompression,
   });

@@ -31,6 +31,8 @@ export interface SourceDiskFacts {
   label: string;
   capacityBytes: number;
   datastore: string;
+  /** Why the snapshot's own extents cannot tell what changed; a sentence's end. */
+  singleLinkObstacle?: string;
 }
 
 /** A TCP port that a transfer host has to reach. */
@@ -66,6 +68,8 @@ export interface PreflightPlan {
     isWindows: boolean;
     instanceUuid: string;
     changeTrackingEnabled: boolean;
+    /** Why changes cannot be tracked. */
+    withoutChangeTracking?: string;
     toolsInstalled: boolean;
     hasCdDrive: boolean;
     nics: { mac: string; networkName: string }[];
@@ -83,6 +87,8 @@ export interface ForeignSnapshot {
 export interface SourceSnapshot {
   snapshotMoRef: string;
   createTime: string;
+  /** The snapshot it was taken on. */
+  parentMoRef?: string;
   /** Disks as frozen; `changeId` is absent where tracking was not active. */
   disks: { deviceKey: number; fileName: string; baseFileName: string; capacityBytes: number; changeId?: string }[];
 }
@@ -116,8 +122,8 @@ export interface CopyDiskInput {
   snapshotMoRef: string;
   fileName: string;
   baseFileName: string;
-  /** Where a delta starts from. */
-  sinceChangeId?: string;
+  /** What a delta starts from. Of `single-link` the snapshot's parent, which the target holds. */
+  since?: { by: 'cbt'; changeId: string } | { by: 'single-link' } | { by: 'compare'; vdiUuid: string };
   /** How long attempts may move nothing before a person is asked (NoProgress). */
   patienceSeconds: number;
 }

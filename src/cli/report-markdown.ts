@@ -1,4 +1,4 @@
-import { findingLine, formatBytes, formatDuration, formatRate } from '../shared/index.js';
+import { deltaWords, findingLine, formatBytes, formatDuration, formatRate } from '../shared/index.js';
 import type {
   BootEvidence,
   DiskState,
@@ -74,9 +74,9 @@ function section(title: string, lines: string[]): string[] {
 
 function diskLines(disk: DiskState): string[] {
   return [
-    `- **${disk.label}** (${formatBytes(disk.capacityBytes)})${disk.vdiUuid === undefined ? '' : `, VDI \`${disk.vdiUuid}\``}`,
+    `- **${disk.label}** (${formatBytes(disk.capacityBytes)})${disk.vdiUuid === undefined ? '' : `, VDI \`${disk.vdiUuid}\``}${disk.deltaBy === undefined ? '' : `, ${deltaWords(disk)}`}`,
     ...disk.passes.flatMap((pass) => [
-      `  - ${pass.pass}: ${formatBytes(pass.bytesPlanned)} planned, ${formatBytes(pass.bytesRead)} read, ${formatBytes(pass.bytesSent)} sent, ${formatBytes(pass.bytesRead - pass.bytesSent)} skipped as zero, in ${pass.segments} segments and ${formatDuration(pass.seconds)}${rateOf(pass)}; extents by ${pass.deltaMethod}; ${pass.verified === undefined ? 'not verified' : `verified by ${pass.verified}`}`,
+      `  - ${pass.pass}: ${formatBytes(pass.bytesPlanned)} planned, ${formatBytes(pass.bytesRead)} read, ${formatBytes(pass.bytesSent)} sent, ${formatBytes(pass.bytesRead - pass.bytesSent)} skipped as zero, in ${pass.segments} segments and ${formatDuration(pass.seconds)}${rateOf(pass)}; extents by ${pass.deltaMethod}${pass.bytesCompared === undefined ? '' : `, ${formatBytes(pass.bytesCompared)} compared`}; ${pass.verified === undefined ? 'not verified' : `verified by ${pass.verified}`}`,
       `    - ${pass.versions}; \`${pass.nbdkit}\``,
       ...(pass.verdicts ?? []).map((verdict) => `    - ${verdict.at} ${verdictText(verdict)}`),
     ]),

@@ -15,7 +15,7 @@ export { sweepLeftovers } from './leftovers.js';
 export { NbdClient } from './nbd-client.js';
 export { openHttps } from './open-https.js';
 export { openVddk } from './open-vddk.js';
-export { FLOORS, probeTools, type TransportProbe } from './probe.js';
+export { FLOORS, isOlder, probeTools, type TransportProbe } from './probe.js';
 export { startNbdkit } from './start-nbdkit.js';
 export { toolFindings } from './tool-findings.js';
 export type * from './types.js';

@@ -25,6 +25,7 @@ export async function openVddk(options: VddkOptions): Promise<DiskSource> {
       `vm=moref=${options.vmMoRef}`,
       `snapshot=${options.snapshotMoRef}`,
       `file=${fileName}`,
+      ...(options.singleLink === true ? ['single-link=true'] : []),
       `transports=${options.transports.join(':')}`,
       // Given when it is off as well, so that the record says so (S26).
       `compression=${options.compression}`,

@@ -85,7 +85,7 @@ function atLeast(tool: keyof typeof FLOORS, { why, version }: Answer & { version
 }
 
 /** Compares dotted numbers, each as a number: 1.9 is older than 1.10. */
-function isOlder(version: string, floor: string): boolean {
+export function isOlder(version: string, floor: string): boolean {
   const have = version.split('.').map(Number);
   const wanted = floor.split('.').map(Number);
   const first = wanted.findIndex((number, index) => (have[index] ?? 0) !== number);

@@ -72,6 +72,8 @@ export interface VddkOptions extends NbdkitSettings {
   snapshotMoRef: string;
   /** `[datastore] dir/disk.vmdk`, the name that the disk has in the snapshot. */
   fileName: string;
+  /** This link of the chain without its parents: good for its map, for what it lacks reads as zeroes. */
+  singleLink?: boolean;
   /** Ways to the disk, in VDDK's order of preference. Never empty: without a list VDDK 8 crashes in containers. */
   transports: readonly string[];
   /** Between us and the ESXi host; VDDK 6.5 and later. */

@@ -5,6 +5,7 @@ export const FINDING_CODES = {
   V2: 'disks need consolidation',
   V3: 'change tracking is off',
   V4: 'change tracking is not supported',
+  V5: 'change tracking has no effect',
   V6: 'a template',
   V7: 'suspended',
   V8: 'not connected',

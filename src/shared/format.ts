@@ -1,3 +1,5 @@
+import type { DiskState } from './migration.js';
+
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
 
 /** Bytes for people: `67.0 GiB`. */
@@ -33,4 +35,9 @@ export function counted(count: number, thing: string): string {
 function pair(smaller: number, per: number, bigUnit: string, smallUnit: string): string {
   const rest = smaller % per;
   return `${Math.floor(smaller / per)} ${bigUnit}${rest === 0 ? '' : ` ${rest} ${smallUnit}`}`;
+}
+
+/** Where a disk's deltas come from, for people: `deltas by compare (why not by change tracking)`. */
+export function deltaWords({ deltaBy, untracked }: Pick<DiskState, 'deltaBy' | 'untracked'>): string {
+  return `deltas by ${deltaBy ?? 'a method not chosen yet'}${untracked === undefined ? '' : ` (${untracked})`}`;
 }

@@ -84,8 +84,11 @@ export interface StageRecord {
   endedAt?: string;
 }
 
-/** How the extents of a pass were found. */
-export type DeltaMethod = 'cbt' | 'map' | 'all' | 'full';
+/** Where a delta comes from: change tracking, the last snapshot's own extents, or a comparison with the target. */
+export type DeltaSource = 'cbt' | 'single-link' | 'compare';
+
+/** How the extents of a pass were found; a base pass takes the map of what is allocated, or reads all. */
+export type DeltaMethod = DeltaSource | 'map' | 'all';
 
 /** One disk as the migration knows it, on both sides. */
 export interface DiskState {
@@ -95,8 +98,15 @@ export interface DiskState {
   /** Set once the target disk exists. */
   vdiUuid?: string;
   vdiSizeBytes?: number;
+  /** Where its deltas come from, chosen when the clean snapshot was there, and why not from change tracking. */
+  deltaBy?: DeltaSource;
+  untracked?: string;
   /** The changeId that the next delta starts from: of the last pass that is durable on the target (R8). */
   changeId?: string;
+  /** The source snapshot of that pass. */
+  copiedSnapshot?: string;
+  /** The pass that has written to the target disk since it was verified. */
+  writtenBy?: string;
   passes: PassRecord[];
 }
 
@@ -144,6 +154,8 @@ export interface Verdict {
 export interface PassFigures {
   deltaMethod: DeltaMethod;
   bytesPlanned: number;
+  /** What was read on both sides to find the extents; of `compare` only. */
+  bytesCompared?: number;
   bytesRead: number;
   bytesSent: number;
   seconds: number;
@@ -267,7 +279,7 @@ export interface MigrationReport {
 /** Heartbeat of a transfer; `text` first because the Web UI prints the details as they are. */
 export interface TransferProgress {
   text: string;
-  phase: 'open' | 'copy' | 'verify';
+  phase: 'open' | 'compare' | 'copy' | 'verify';
   disk: string;
   doneBytes: number;
   totalBytes: number;

@@ -67,12 +67,12 @@ export async function verifyRanges(options: VerifyRangesOptions): Promise<Verify
   };
 }
 
-/** A whole disk as a stream, read in order and ahead through connections that are opened again when they are lost. */
-export function readBackBy(open: OpenReader, sizeBytes: number, signal: AbortSignal): ReadBack {
+/** A disk from a byte on as a stream, read in order and ahead through connections that are opened again when they are lost. */
+export function readBackBy(open: OpenReader, sizeBytes: number, signal: AbortSignal, from = 0): ReadBack {
   return async function* () {
     const reader = new ReconnectingReader(open, signal);
     try {
-      const ranges = sizeBytes === 0 ? [] : [{ offset: 0, length: sizeBytes }];
+      const ranges = sizeBytes === from ? [] : [{ offset: from, length: sizeBytes - from }];
       for await (const { payload } of chunkReads(reader, { ranges })) yield payload;
     } finally {
       await reader.close();

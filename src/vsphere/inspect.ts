@@ -80,12 +80,15 @@ export async function inspectVm({ session }: Context, { vmMoRef }: { vmMoRef: st
 }
 
 async function readHost(session: Session, host: MoRef | undefined): Promise<SourceVm['host']> {
-  if (!host) return { name: '', connected: false, inMaintenance: false };
-  const found = await readObject(session, host, ['name', 'runtime.inMaintenanceMode', 'runtime.connectionState']);
+  if (!host) return { name: '', connected: false, inMaintenance: false, apiVersion: '' };
+  const product = 'summary.config.product';
+  const paths = ['name', 'runtime.inMaintenanceMode', 'runtime.connectionState', product];
+  const found = await readObject(session, host, paths);
   return {
     name: text(found['name']),
     connected: found['runtime.connectionState'] === 'connected',
     inMaintenance: found['runtime.inMaintenanceMode'] === true,
+    apiVersion: text((found[product] as { apiVersion?: string } | undefined)?.apiVersion),
   };
 }
 

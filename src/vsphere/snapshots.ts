@@ -25,13 +25,13 @@ type OnSnapshot = { snapshotMoRef: string } & TaskWait;
 export async function ensureSnapshot(
   context: Context,
   input: EnsureSnapshotInput,
-): Promise<{ snapshotMoRef: string; createTime: string; adopted: boolean }> {
+): Promise<{ snapshotMoRef: string; createTime: string; parentMoRef?: string; adopted: boolean }> {
   const { vmMoRef, name, ownerId } = input;
   return explained(`Taking snapshot "${name}" of ${vmMoRef} failed.`, async () => {
     await settleVm(context, vmMoRef, input);
     // Names alone may be anybody's (R6).
     const found = (await listSnapshots(context, input)).find((at) => at.name === name && isOwnedBy(at, ownerId));
-    if (found) return { snapshotMoRef: found.moRef, createTime: found.createTime, adopted: true };
+    if (found) return { ...nameOf(found), adopted: true };
     const result = await runTask(
       context,
       'CreateSnapshot_Task',
@@ -42,9 +42,15 @@ export async function ensureSnapshot(
     );
     const created = (await listSnapshots(context, input)).find(({ moRef }) => moRef === (result as MoRef).value);
     if (!created) throw gone(name, vmMoRef);
-    return { snapshotMoRef: created.moRef, createTime: created.createTime, adopted: false };
+    return { ...nameOf(created), adopted: false };
   });
 }
+
+const nameOf = ({ moRef, createTime, parentMoRef }: SnapshotInfo) => ({
+  snapshotMoRef: moRef,
+  createTime,
+  ...(parentMoRef !== undefined && { parentMoRef }),
+});
 
 /** The snapshot tree, flattened, parents before children. */
 export async function listSnapshots({ session }: Context, { vmMoRef }: { vmMoRef: string }): Promise<SnapshotInfo[]> {

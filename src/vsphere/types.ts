@@ -134,7 +134,7 @@ export interface SourceVm {
   /** Key of the extension that manages it, such as `com.vmware.vim.eam`. */
   managedBy?: string;
   /** `name` is also the address that VDDK reads through. */
-  host: { name: string; connected: boolean; inMaintenance: boolean };
+  host: { name: string; connected: boolean; inMaintenance: boolean; apiVersion: string };
   tools: ToolsState;
   /** In the order a guest sees them: controller class, bus, unit. */
   disks: SourceDisk[];

@@ -1,4 +1,4 @@
-import { findingLine, formatBytes, formatDuration } from '../shared/index.js';
+import { deltaWords, findingLine, formatBytes, formatDuration } from '../shared/index.js';
 import type { MigrationStatus, WaitingFor } from '../shared/index.js';
 import { MESSAGES } from './messages.js';
 import type { MessageName } from './messages.js';
@@ -81,12 +81,13 @@ function answers({ vm, allowed, waitingFor }: MigrationStatus): string | undefin
   return [`Answer with \`surefire ${word} ${name}\`, or by More Actions, Send an Update:`, '', ...lines].join('\n');
 }
 
-function diskLine({ label, capacityBytes, passes }: MigrationStatus['disks'][number]): string {
+function diskLine(disk: MigrationStatus['disks'][number]): string {
+  const { label, capacityBytes, passes, deltaBy } = disk;
   const last = passes.at(-1);
   const state = last
     ? `${last.pass} ${formatBytes(last.bytesSent)} sent, ${last.verified ?? 'not verified yet'}`
     : 'not copied yet';
-  return `${label} (${formatBytes(capacityBytes)}): ${state}`;
+  return `${label} (${formatBytes(capacityBytes)}): ${state}${deltaBy === undefined ? '' : `; ${deltaWords(disk)}`}`;
 }
 
 function noteLine({ fix, done, text, operator }: MigrationStatus['notes'][number], index: number): string {

@@ -1,9 +1,13 @@
-import { failureTypeOf } from '../shared/index.js';
+import { failureMessageOf, failureTypeOf } from '../shared/index.js';
 import type { DiskState } from '../shared/index.js';
 import type { CopyDiskInput, SourceSnapshot } from '../activities/types.js';
 import { step, transferOn } from './activity-options.js';
+import { doubt, refuseResized, startOfDelta } from './deltas.js';
 import { isStop } from './pause.js';
 import type { Migration } from './state.js';
+
+/** What makes a delta unsafe: the disk is copied in full (R8, R14). */
+const DOUBTS = ['ChangeTrackingReset', 'ChangedAreasInvalid', 'PlanChanged'];
 
 /** A host that reboots is back by then. In the outage the budget counts instead: the source shall run again. */
 const PATIENCE_SECONDS = 600;
@@ -25,8 +29,8 @@ export const newPass = (name: string, snapshot: SourceSnapshot): Pass => ({
 });
 
 /**
- * Describes the copy of one disk: a delta where a changeId is known, else a full pass. Pure, so that a verification
- * later means the same plan.
+ * Describes the copy of one disk: a delta where there is something for it to start from, else a full pass. Asked once in
+ * a pass, and remembered there: a verification later means the same plan.
  */
 export function describeCopy(
   migration: Migration,
@@ -37,17 +41,18 @@ export function describeCopy(
   const frozen = snapshot.disks.find(({ deviceKey }) => deviceKey === disk.deviceKey);
   if (!frozen || disk.vdiUuid === undefined)
     throw new Error(`${disk.label} is not in the snapshot, or has no target disk`);
+  const since = startOfDelta(migration, pass, snapshot, disk);
   return {
     source: migration.source,
     target: migration.target,
     disk: { deviceKey: disk.deviceKey, label: disk.label, capacityBytes: disk.capacityBytes, vdiUuid: disk.vdiUuid },
     pass,
-    kind: disk.changeId === undefined ? 'base' : 'delta',
+    kind: since === undefined ? 'base' : 'delta',
     transport: migration.transport,
     snapshotMoRef: snapshot.snapshotMoRef,
     fileName: frozen.fileName,
     baseFileName: frozen.baseFileName,
-    ...(disk.changeId !== undefined && { sinceChangeId: disk.changeId }),
+    ...(since && { since }),
     patienceSeconds:
       migration.stage === 'cutover'
         ? Math.min(PATIENCE_SECONDS, migration.input.policy.downtimeBudgetSeconds)
@@ -60,6 +65,7 @@ export function describeCopy(
  * where it was. A disk whose change tracking was reset is copied in full to a new VDI (R8), where `mayRedo` allows it.
  */
 export async function copyDisks(migration: Migration, pass: Pass, mayRedo: boolean): Promise<void> {
+  refuseResized(migration, pass.snapshot);
   await everyDisk(migration, (disk) => copyOne(migration, pass, disk, mayRedo));
 }
 
@@ -75,17 +81,28 @@ export async function everyDisk(migration: Migration, transfer: (disk: DiskState
 
 async function copyOne(migration: Migration, pass: Pass, disk: DiskState, mayRedo: boolean): Promise<void> {
   if (disk.passes.at(-1)?.pass === pass.name) return;
-  // Without a changeId everything is copied, and what the disk holds from before would show in the holes (R8).
-  if (disk.changeId === undefined && disk.passes.length > 0 && !pass.renewed.has(disk.deviceKey)) {
-    await renew(migration, disk);
-    pass.renewed.add(disk.deviceKey);
+  const { deviceKey } = disk;
+  if (!pass.inputs.has(deviceKey)) {
+    const start = startOfDelta(migration, pass.name, pass.snapshot, disk);
+    // What the disk holds from before would show in the holes of a full pass (R8).
+    if (start === undefined && disk.passes.length > 0 && !pass.renewed.has(deviceKey)) {
+      if (disk.deltaBy !== 'cbt' && disk.writtenBy !== undefined)
+        migration.note(`${disk.label}: ${disk.writtenBy} came to nothing, so it is copied in full to a new disk.`);
+      await renew(migration, disk);
+      pass.renewed.add(deviceKey);
+    }
+    pass.inputs.set(deviceKey, describeCopy(migration, pass.name, pass.snapshot, disk));
   }
   try {
     await transferOne(migration, pass, disk);
   } catch (error) {
-    if (!mayRedo || failureTypeOf(error) !== 'ChangeTrackingReset') throw error;
-    migration.note(`${disk.label}: change tracking was reset, so it is copied in full to a new disk.`);
-    delete disk.changeId;
+    const type = failureTypeOf(error);
+    // A full pass has nothing left to doubt.
+    if (!mayRedo || pass.inputs.get(deviceKey)?.since === undefined || !DOUBTS.includes(type ?? '')) throw error;
+    const why = type === 'ChangeTrackingReset' ? 'change tracking was reset' : failureMessageOf(error).split('\n')[0];
+    migration.note(`${disk.label}: ${why}, so it is copied in full to a new disk.`);
+    doubt(disk);
+    pass.inputs.delete(deviceKey);
     await copyOne(migration, pass, disk, mayRedo);
   }
 }
@@ -108,8 +125,9 @@ async function renew(migration: Migration, disk: DiskState): Promise<void> {
 }
 
 async function transferOne(migration: Migration, pass: Pass, disk: DiskState): Promise<void> {
-  const input = describeCopy(migration, pass.name, pass.snapshot, disk);
-  pass.inputs.set(disk.deviceKey, input);
+  const input = pass.inputs.get(disk.deviceKey);
+  if (!input) throw new Error(`the copy of ${disk.label} was not described`);
+  disk.writtenBy = pass.name;
   const { copyDisk } = transferOn(migration.input.transferQueue);
   const result = await copyDisk.executeWithOptions(
     { activityId: `${pass.name}:${disk.label}`, summary: `${pass.name} of ${disk.label}, ${input.kind}` },
@@ -123,13 +141,4 @@ async function transferOne(migration: Migration, pass: Pass, disk: DiskState): P
     ...result,
   });
   migration.refresh();
-}
-
-/** From here on the next delta starts at this snapshot: its data is durable on the target (R8). */
-export function advance(migration: Migration, snapshot: SourceSnapshot): void {
-  for (const disk of migration.disks) {
-    const frozen = snapshot.disks.find(({ deviceKey }) => deviceKey === disk.deviceKey);
-    if (frozen?.changeId === undefined) delete disk.changeId;
-    else disk.changeId = frozen.changeId;
-  }
 }

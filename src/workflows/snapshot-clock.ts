@@ -1,6 +1,7 @@
 import { counted } from '../shared/index.js';
 import type { Paused } from '../shared/index.js';
 import { step } from './activity-options.js';
+import { needsParent } from './deltas.js';
 import { BASELINE, CLEAN } from './names.js';
 import type { Migration } from './state.js';
 
@@ -21,7 +22,8 @@ export function nextOnClock(
   const { baselineSnapshot, cleanSnapshot, finalSnapshot } = migration.artifacts;
   const { cleanSnapshotDeadlineMs, baselineDeadlineMs, pass } = migration;
   const why = `because its time was over (${migration.input.policy.snapshotHours} h)`;
-  if (cleanSnapshot !== undefined && cleanSnapshotDeadlineMs !== undefined && pass === undefined)
+  const mayGo = cleanSnapshotDeadlineMs !== undefined && pass === undefined && !needsParent(migration);
+  if (cleanSnapshot !== undefined && mayGo)
     return { atMs: cleanSnapshotDeadlineMs, act: () => removeCleanSnapshot(migration, why) };
   if (baselineSnapshot !== undefined && cleanSnapshot === undefined && baselineDeadlineMs !== undefined)
     return { atMs: baselineDeadlineMs, act: () => removeBaselineSnapshot(migration, why) };
@@ -37,9 +39,14 @@ export function nextOnClock(
   };
 }
 
-/** The clean snapshot goes when the test is accepted, or when its time is over (R5). */
+/** The clean snapshot goes when the test is accepted, or when its time is over; unless the next delta is its child's own extents (R5). */
 export async function removeCleanSnapshot(migration: Migration, why: string): Promise<void> {
   if (migration.artifacts.cleanSnapshot === undefined) return;
+  if (needsParent(migration)) {
+    return migration.note(
+      `"${CLEAN}" would be removed ${why}, but stays until the next snapshot is copied: without change tracking, that one's own extents are what changed. It grows; watch the datastore.`,
+    );
+  }
   await step.removeOwnSnapshots({ ...migration.source, names: [CLEAN] });
   delete migration.artifacts.cleanSnapshot;
   migration.note(`"${CLEAN}" was removed ${why}; the next delta starts from its changeIds all the same.`);

@@ -51,7 +51,7 @@ const vm: SourceVm = {
   faultTolerance: false,
   disabledMethods: [],
   passthroughDevices: [],
-  host: { name: 'esx1', connected: true, inMaintenance: false },
+  host: { name: 'esx1', connected: true, inMaintenance: false, apiVersion: '8.0' },
   tools: { installed: true, running: true, versionStatus: 'guestToolsCurrent' },
   disks: [disk],
   nics: [nic],

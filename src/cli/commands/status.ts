@@ -1,5 +1,12 @@
 import type { MigrationView } from '../../client.js';
-import { findingLine, formatBytes, formatDuration, type DiskState, type Downtime } from '../../shared/index.js';
+import {
+  deltaWords,
+  findingLine,
+  formatBytes,
+  formatDuration,
+  type DiskState,
+  type Downtime,
+} from '../../shared/index.js';
 import type { Context } from '../context.js';
 import { findMigration } from '../find-migration.js';
 import { answerCommand, shellWord } from '../gates.js';
@@ -70,5 +77,6 @@ function diskLine(disk: DiskState): string {
     const checked = pass.verified === undefined ? 'not verified' : `verified by ${pass.verified}`;
     return `${pass.pass} ${formatBytes(pass.bytesSent)} sent (${pass.deltaMethod}, ${checked})`;
   });
-  return `${disk.label}  ${formatBytes(disk.capacityBytes)}  ${passes.join('; ') || 'nothing copied yet'}`;
+  const deltas = disk.deltaBy === undefined ? '' : `  ${deltaWords(disk)}`;
+  return `${disk.label}  ${formatBytes(disk.capacityBytes)}  ${passes.join('; ') || 'nothing copied yet'}${deltas}`;
 }

@@ -1,11 +1,12 @@
 import { CancellationScope, isCancellation } from '@temporalio/workflow';
 import { failureMessageOf, failureTypeOf, formatBytes, formatDuration } from '../../shared/index.js';
-import type { Word } from '../../shared/index.js';
-import type { SourceSnapshot } from '../../activities/types.js';
+import type { DiskState, Word } from '../../shared/index.js';
 import { step, undoing } from '../activity-options.js';
 import { oneOf } from '../gates.js';
-import { COMPLETE, FINAL, SOURCE_SNAPSHOTS } from '../names.js';
+import { needsParent, refuseResized, startOfDelta } from '../deltas.js';
+import { CLEAN, COMPLETE, FINAL, SOURCE_SNAPSHOTS } from '../names.js';
 import { copyDisks, newPass } from '../passes.js';
+import type { Pass } from '../passes.js';
 import { Ending } from '../run.js';
 import type { Run } from '../run.js';
 import { now } from '../state.js';
@@ -63,8 +64,11 @@ async function switchOver(run: Run): Promise<void> {
   migration.set({ sourcePower: { found: migration.plan.source.powerState, now: 'poweredOff' } });
 
   await migration.pause.safePoint();
-  await step.removeOwnSnapshots({ ...migration.source, names: SOURCE_SNAPSHOTS });
-  delete migration.artifacts.cleanSnapshot;
+  // Where deltas are a snapshot's own extents, the one copied last stays until this one is copied (R4).
+  const stays = needsParent(migration) && migration.artifacts.cleanSnapshot !== undefined;
+  const names = SOURCE_SNAPSHOTS.filter((name) => !stays || name !== CLEAN);
+  await step.removeOwnSnapshots({ ...migration.source, names });
+  if (!stays) delete migration.artifacts.cleanSnapshot;
   const snapshot = await step.createSourceSnapshot({
     ...migration.source,
     name: FINAL,
@@ -72,11 +76,10 @@ async function switchOver(run: Run): Promise<void> {
   });
   migration.artifacts.finalSnapshot = snapshot.snapshotMoRef;
   migration.finalSnapshot = snapshot;
-  await clearDoubts(run, snapshot);
-
-  // A new name for each try: what an earlier one wrote is covered again, because changeIds have not advanced.
+  // A new name for each try: what an earlier one wrote is covered again, because no delta's start has advanced.
+  const pass = newPass(`final-${migration.finalTries + 1}`, snapshot);
+  await clearDoubts(run, pass);
   migration.finalTries += 1;
-  const pass = newPass(`final-${migration.finalTries}`, snapshot);
   migration.finalPass = pass;
   await copyDisks(migration, pass, false);
   // Only what changed is looked at inside the outage; the read-back of everything follows in acceptance (R20).
@@ -105,26 +108,36 @@ async function switchOver(run: Run): Promise<void> {
 }
 
 /** After the power-off every disk is asked first: what cannot be a delta is a person's decision (R9). */
-async function clearDoubts(run: Run, snapshot: SourceSnapshot): Promise<void> {
+async function clearDoubts(run: Run, pass: Pass): Promise<void> {
   const { migration, gates } = run;
-  const plans = await step.planDeltas({
-    ...migration.source,
-    snapshotMoRef: snapshot.snapshotMoRef,
-    disks: migration.disks.map(({ deviceKey, label, capacityBytes, changeId }) => ({
-      deviceKey,
-      label,
-      capacityBytes,
-      ...(changeId !== undefined && { sinceChangeId: changeId }),
-    })),
-  });
-  const doubted = migration.disks.filter(
-    (disk) => plans.find((p) => p.deviceKey === disk.deviceKey)?.reset !== undefined,
-  );
+  const { snapshot } = pass;
+  refuseResized(migration, snapshot);
+  const doubts = new Map<DiskState, string>();
+  const tracked = migration.disks.filter(({ deltaBy }) => deltaBy === undefined || deltaBy === 'cbt');
+  if (tracked.length > 0) {
+    const plans = await step.planDeltas({
+      ...migration.source,
+      snapshotMoRef: snapshot.snapshotMoRef,
+      disks: tracked.map(({ deviceKey, label, capacityBytes, changeId }) => ({
+        deviceKey,
+        label,
+        capacityBytes,
+        ...(changeId !== undefined && { sinceChangeId: changeId }),
+      })),
+    });
+    for (const disk of tracked) {
+      const reset = plans.find(({ deviceKey }) => deviceKey === disk.deviceKey)?.reset;
+      if (reset !== undefined) doubts.set(disk, reset);
+    }
+  }
+  for (const disk of migration.disks) {
+    const why = tracked.includes(disk) ? undefined : doubtOf(migration, pass, disk);
+    if (why !== undefined) doubts.set(disk, why);
+  }
+  const doubted = [...doubts.keys()];
   if (doubted.length === 0) return;
   const bytes = doubted.reduce((sum, disk) => sum + disk.capacityBytes, 0);
-  const why = doubted
-    .map((disk) => `${disk.label}: ${plans.find((p) => p.deviceKey === disk.deviceKey)?.reset}`)
-    .join('; ');
+  const why = [...doubts].map(([{ label }, reason]) => `${label}: ${reason}`).join('; ');
   const decision = await gates.wait({
     waitingFor: 'decision',
     instruction: `The source is off, but a delta is not safe for ${doubted.length} disks (${why}). Decide: \`full\` copies up to ${formatBytes(bytes)} now, in the outage; \`back\` powers the source on again and returns to cutover approval.`,
@@ -136,6 +149,16 @@ async function clearDoubts(run: Run, snapshot: SourceSnapshot): Promise<void> {
   if (decision.argument.decision === 'back')
     throw new RedoHot(`${decision.argument.operator} chose to copy again while the source runs`);
   for (const disk of doubted) delete disk.changeId;
+}
+
+/** Why a disk without change tracking takes longer in this outage than was said before it. */
+function doubtOf(migration: Migration, { name, snapshot }: Pass, disk: DiskState): string | undefined {
+  const start = startOfDelta(migration, name, snapshot, disk);
+  if (start === undefined)
+    return `${disk.writtenBy ?? 'an earlier pass'} has written to its target and came to nothing`;
+  return start.by === disk.deltaBy
+    ? undefined
+    : `only a ${start.by} of the whole disk is safe now: the snapshot copied last is not right below this one`;
 }
 
 /** Whether the target has run since it was unblocked. What cannot be found out counts as yes (R24). */

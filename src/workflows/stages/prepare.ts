@@ -5,6 +5,7 @@ import type { GuestObservation } from '../../activities/types.js';
 import { step, transferOn, watch } from '../activity-options.js';
 import { ATTRIBUTES } from '../attributes.js';
 import { wordAlone } from '../gates.js';
+import { chooseDeltas } from '../deltas.js';
 import { BASELINE, CLEAN, SOURCE_SNAPSHOTS } from '../names.js';
 import { deadlineOf, removeBaselineSnapshot } from '../snapshot-clock.js';
 import { Ending } from '../run.js';
@@ -103,7 +104,9 @@ export async function clearSnapshots({ migration, gates }: Run): Promise<void> {
     await step.removeSourceSnapshots({ ...migration.source, snapshotMoRefs: foreign.map(({ moRef }) => moRef) });
     migration.note(`Foreign snapshots were removed: ${list}.`, undefined, { foreign });
   }
-  migration.undo.push({ kind: 'restoreChangeTracking', enabled: migration.plan.source.changeTrackingEnabled });
+  const { withoutChangeTracking, changeTrackingEnabled } = migration.plan.source;
+  if (withoutChangeTracking !== undefined) return;
+  migration.undo.push({ kind: 'restoreChangeTracking', enabled: changeTrackingEnabled });
   await step.setChangeTracking({ ...migration.source, enabled: true });
 }
 
@@ -214,14 +217,7 @@ export async function cleanSnapshot({ migration }: Run): Promise<void> {
   if (https && migration.artifacts.baselineSnapshot !== undefined) {
     await removeBaselineSnapshot(migration, 'because over https the oldest snapshot is what can be read');
   }
-  const untracked = taken.disks.filter(({ changeId }) => changeId === undefined);
-  if (untracked.length > 0) {
-    throw failure('NeedsAttention', {
-      what: `Change tracking is not active on ${untracked.length} of the disks of ${migration.input.vm} (keys ${untracked.map((d) => d.deviceKey).join(', ')}).`,
-      why: 'Without it a delta cannot be found.',
-      next: 'look at `ctkEnabled` in the configuration of the VM, then decide `retry`.',
-    });
-  }
+  chooseDeltas(migration, taken);
   migration.cleanSnapshot = https
     ? { ...taken, disks: await step.requireUnchained({ ...migration.source, snapshotMoRef: taken.snapshotMoRef }) }
     : taken;

@@ -2,8 +2,10 @@ import { failure, failureTypeOf, formatBytes, formatDuration } from '../../share
 import type { TargetSnapshot } from '../../activities/types.js';
 import { step } from '../activity-options.js';
 import { wordAlone } from '../gates.js';
+import type { Gate } from '../gates.js';
 import { AFTER_PARTIAL } from '../names.js';
-import { advance, copyDisks, newPass } from '../passes.js';
+import { advance, comparedInOutage, doubt, needsParent } from '../deltas.js';
+import { copyDisks, newPass } from '../passes.js';
 import type { Pass } from '../passes.js';
 import { Ending } from '../run.js';
 import type { Run } from '../run.js';
@@ -42,7 +44,7 @@ async function takeVerifiedOrDoubt(migration: Migration, pass: Pass): Promise<Ta
   } catch (error) {
     if (!['VerificationMismatch', 'PlanChanged'].includes(failureTypeOf(error) ?? '')) throw error;
     if (taken) await step.destroyTargetSnapshot({ ...migration.target, snapshotUuid: taken.uuid });
-    for (const disk of migration.disks) delete disk.changeId;
+    migration.disks.forEach(doubt);
     migration.pass = undefined;
     migration.passCount += 1;
     throw error;
@@ -173,9 +175,12 @@ export async function removeTestCopy({ migration }: Run): Promise<void> {
 /** Stage 9: nobody waits for the machine here; the machine waits for the word. */
 export async function cutoverApproval({ migration, gates }: Run): Promise<void> {
   await removeCleanSnapshot(migration, 'because the test copy was accepted');
-  await gates.wait({
+  const gate: Gate = {
     waitingFor: 'cutover-approval',
-    instruction: `Approve the cutover of ${migration.input.vm}: the source is shut down, what changed is copied, and the target starts. Budget ${formatDuration(migration.input.policy.downtimeBudgetSeconds)}.`,
+    instruction: `Approve the cutover of ${migration.input.vm}: the source is shut down, what changed is copied, and the target starts. Budget ${formatDuration(migration.input.policy.downtimeBudgetSeconds)}.${comparedInOutage(migration)}`,
     accepts: { approveCutover: wordAlone },
-  });
+  };
+  if (!needsParent(migration)) return void (await gates.wait(gate));
+  const act = () => removeCleanSnapshot(migration, 'because its time was over');
+  await gates.wait(gate, { timeoutMs: (migration.cleanSnapshotDeadlineMs ?? Date.now()) - Date.now(), act });
 }
