@@ -53,7 +53,7 @@ export async function locateAgainstSource(
   target: TargetParts,
   differences: Differences,
 ): Promise<Error> {
-  const first = plan.ranges[0]?.offset ?? 0;
+  const first = plan.ranges.at(0)?.offset ?? 0;
   const last = plan.ranges.at(-1);
   const all = last === undefined ? 0 : last.offset + last.length - first;
   try {

@@ -1,6 +1,7 @@
 import { failure } from '../shared/errors.js';
 import { createHasher } from './blake3.js';
-import { CHUNK_BYTES, type Plan, type Range } from './types.js';
+import { PackedRanges } from './range-list.js';
+import { CHUNK_BYTES, type Plan, type Range, type RangeList } from './types.js';
 
 /** Targets with 4096-byte sectors accept nothing finer, so ranges grow outwards to it. */
 const ALIGN_BYTES = 4096;
@@ -15,27 +16,9 @@ export async function planFromAreas(
   virtualSizeBytes: number,
   areas: Iterable<Range>,
 ): Promise<Plan> {
-  const aligned = [...areas].map(({ offset, length }) => {
-    const end = offset + length;
-    if (offset < 0 || length <= 0 || end > virtualSizeBytes || offset % 512 !== 0 || length % 512 !== 0) {
-      throw failure('ChangedAreasInvalid', {
-        what: `The range of ${length} bytes at byte ${offset} does not fit a disk of ${virtualSizeBytes} bytes.`,
-        why: 'It is empty, ends past the disk, or is no multiple of 512.',
-        next: 'copy this disk in full.',
-      });
-    }
-    const from = offset - (offset % ALIGN_BYTES);
-    return { offset: from, length: Math.min(Math.ceil(end / ALIGN_BYTES) * ALIGN_BYTES, virtualSizeBytes) - from };
-  });
-  aligned.sort((a, b) => a.offset - b.offset);
-  const ranges: Range[] = [];
-  for (const { offset, length } of aligned) {
-    const last = ranges.at(-1);
-    if (last !== undefined && offset <= last.offset + last.length) {
-      last.length = Math.max(last.length, offset + length - last.offset);
-    } else ranges.push({ offset, length });
-  }
-  return finish(kind, virtualSizeBytes, ranges);
+  const wanted = new PackedRanges();
+  for (const { offset, length } of areas) addAligned(wanted, offset, length, virtualSizeBytes);
+  return finish(kind, virtualSizeBytes, wanted.sorted());
 }
 
 /**
@@ -47,10 +30,25 @@ export async function planFromMap(
   virtualSizeBytes: number,
   map: AsyncIterable<Range & { kind: 'data' | 'zero' | 'absent' }>,
 ): Promise<Plan> {
-  const wanted: Range[] = [];
+  const wanted = new PackedRanges();
   const skipped = kind === 'base' ? 'zero' : 'absent';
-  for await (const { offset, length, kind: run } of map) if (run !== skipped) wanted.push({ offset, length });
-  return planFromAreas(kind, virtualSizeBytes, wanted);
+  for await (const { offset, length, kind: run } of map) {
+    if (run !== skipped) addAligned(wanted, offset, length, virtualSizeBytes);
+  }
+  return finish(kind, virtualSizeBytes, wanted.sorted());
+}
+
+function addAligned(wanted: PackedRanges, offset: number, length: number, virtualSizeBytes: number): void {
+  const end = offset + length;
+  if (offset < 0 || length <= 0 || end > virtualSizeBytes || offset % 512 !== 0 || length % 512 !== 0) {
+    throw failure('ChangedAreasInvalid', {
+      what: `The range of ${length} bytes at byte ${offset} does not fit a disk of ${virtualSizeBytes} bytes.`,
+      why: 'It is empty, ends past the disk, or is no multiple of 512.',
+      next: 'copy this disk in full.',
+    });
+  }
+  const from = offset - (offset % ALIGN_BYTES);
+  wanted.add(from, Math.min(Math.ceil(end / ALIGN_BYTES) * ALIGN_BYTES, virtualSizeBytes));
 }
 
 /** Reads everything; on a base the zero test keeps zeroes off the wire. */
@@ -58,7 +56,7 @@ export async function planWholeDisk(kind: Plan['kind'], virtualSizeBytes: number
   return planFromAreas(kind, virtualSizeBytes, virtualSizeBytes === 0 ? [] : [{ offset: 0, length: virtualSizeBytes }]);
 }
 
-async function finish(kind: Plan['kind'], virtualSizeBytes: number, ranges: Range[]): Promise<Plan> {
+async function finish(kind: Plan['kind'], virtualSizeBytes: number, ranges: RangeList): Promise<Plan> {
   const hasher = await createHasher();
   hasher.update(Buffer.from(`${kind} ${virtualSizeBytes}\n`));
   // Pairs of offset and length, digested many at a time: there may be a million.
@@ -84,24 +82,26 @@ export interface Chunk extends Range {
 
 /** The plan's chunks in ascending order, from a position that is a chunk boundary. Nothing but the plan decides them. */
 export class ChunkCursor {
-  readonly #ranges: readonly Range[];
+  readonly #ranges: RangeList;
   #index = 0;
+  #range: Range | undefined;
   #within = 0;
   #position: number;
 
   constructor(plan: Pick<Plan, 'ranges'>, position = 0) {
     this.#ranges = plan.ranges;
+    this.#range = plan.ranges.at(0);
     this.#position = position;
     let rest = position;
-    for (let range = plan.ranges[0]; range !== undefined && rest >= range.length; range = plan.ranges[this.#index]) {
-      rest -= range.length;
-      this.#index++;
+    while (this.#range !== undefined && rest >= this.#range.length) {
+      rest -= this.#range.length;
+      this.#range = this.#ranges.at(++this.#index);
     }
     this.#within = rest;
   }
 
   peek(): Chunk | undefined {
-    const range = this.#ranges[this.#index];
+    const range = this.#range;
     if (range === undefined) return undefined;
     const offset = range.offset + this.#within;
     const length = Math.min(range.length - this.#within, CHUNK_BYTES - (offset % CHUNK_BYTES));
@@ -113,8 +113,8 @@ export class ChunkCursor {
     if (chunk === undefined) return undefined;
     this.#within += chunk.length;
     this.#position += chunk.length;
-    if (this.#within === this.#ranges[this.#index]?.length) {
-      this.#index++;
+    if (this.#within === this.#range?.length) {
+      this.#range = this.#ranges.at(++this.#index);
       this.#within = 0;
     }
     return chunk;

@@ -1,4 +1,4 @@
-import type { Plan, Range } from './types.js';
+import type { Plan, Range, RangeList } from './types.js';
 
 /** Unit of a sample, on multiples of its size: large enough that seeking does not cost more than reading. */
 const UNIT_BYTES = 1024 * 1024;
@@ -21,6 +21,7 @@ export function chooseSample(plan: Pick<Plan, 'ranges'>, sizeBytes: number, shar
   const chosen = wanted;
   const ranges: Range[] = [];
   for (const unit of unitsOutside(plan, sizeBytes)) {
+    if (wanted === 0) break;
     if (random() * left < wanted) {
       ranges.push(unit);
       wanted -= 1;
@@ -33,7 +34,7 @@ export function chooseSample(plan: Pick<Plan, 'ranges'>, sizeBytes: number, shar
 function countOutside({ ranges }: Pick<Plan, 'ranges'>, sizeBytes: number): number {
   let count = 0;
   let at = 0;
-  for (const { offset, length } of [...ranges, { offset: sizeBytes, length: 0 }]) {
+  for (const { offset, length } of endingAt(ranges, sizeBytes)) {
     if (at < offset) count += Math.ceil(offset / UNIT_BYTES) - Math.floor(at / UNIT_BYTES);
     at = Math.max(at, offset + length);
   }
@@ -42,7 +43,7 @@ function countOutside({ ranges }: Pick<Plan, 'ranges'>, sizeBytes: number): numb
 
 function* unitsOutside({ ranges }: Pick<Plan, 'ranges'>, sizeBytes: number): Generator<Range> {
   let at = 0;
-  for (const { offset, length } of [...ranges, { offset: sizeBytes, length: 0 }]) {
+  for (const { offset, length } of endingAt(ranges, sizeBytes)) {
     while (at < offset) {
       const end = Math.min(offset, at - (at % UNIT_BYTES) + UNIT_BYTES);
       yield { offset: at, length: end - at };
@@ -50,6 +51,11 @@ function* unitsOutside({ ranges }: Pick<Plan, 'ranges'>, sizeBytes: number): Gen
     }
     at = Math.max(at, offset + length);
   }
+}
+
+function* endingAt(ranges: RangeList, sizeBytes: number): Generator<Range> {
+  yield* ranges;
+  yield { offset: sizeBytes, length: 0 };
 }
 
 /** A small generator of numbers from 0 to 1 that a seed repeats; good enough to choose by, no secret. */

@@ -16,6 +16,13 @@ export interface Range {
   length: number;
 }
 
+/** Many ranges; an array of them is one. */
+export interface RangeList extends Iterable<Range> {
+  readonly length: number;
+  /** A negative index counts from the end. */
+  at(index: number): Range | undefined;
+}
+
 /** What one pass reads and writes, and nothing else. */
 export interface Plan {
   /**
@@ -25,7 +32,7 @@ export interface Plan {
   kind: 'base' | 'delta';
   /** Size of the source disk. */
   virtualSizeBytes: number;
-  ranges: readonly Range[];
+  ranges: RangeList;
   plannedBytes: number;
   /** BLAKE3 of kind, size and ranges, in hex. Equal digest means equal chunks in equal order. */
   planDigest: string;

@@ -17,7 +17,7 @@ describe('plan', () => {
       { offset: 64 * KiB, length: 64 * KiB },
       { offset: MiB + 32 * KiB, length: 64 * KiB },
     ]);
-    expect(plan.ranges).toEqual([
+    expect([...plan.ranges]).toEqual([
       { offset: 0, length: 128 * KiB },
       { offset: MiB, length: 96 * KiB },
     ]);
@@ -29,7 +29,7 @@ describe('plan', () => {
       { offset: 512, length: 512 },
       { offset: 8192, length: 512 },
     ]);
-    expect(plan.ranges).toEqual([
+    expect([...plan.ranges]).toEqual([
       { offset: 0, length: 4096 },
       { offset: 8192, length: 512 },
     ]);
@@ -50,8 +50,18 @@ describe('plan', () => {
       yield { offset: MiB, length: MiB, kind: 'data' as const };
       yield { offset: 2 * MiB, length: MiB, kind: 'absent' as const };
     };
-    expect((await planFromMap('base', 3 * MiB, map())).ranges).toEqual([{ offset: MiB, length: 2 * MiB }]);
-    expect((await planFromMap('delta', 3 * MiB, map())).ranges).toEqual([{ offset: 0, length: 2 * MiB }]);
+    expect([...(await planFromMap('base', 3 * MiB, map())).ranges]).toEqual([{ offset: MiB, length: 2 * MiB }]);
+    expect([...(await planFromMap('delta', 3 * MiB, map())).ranges]).toEqual([{ offset: 0, length: 2 * MiB }]);
+  });
+
+  it('has a digest that no version may change: a copy that waits goes on by it', async () => {
+    const { planDigest } = await planFromAreas('delta', 10 * MiB + 512, [
+      { offset: MiB, length: 512 },
+      { offset: 0, length: 4 * KiB },
+      { offset: 4 * KiB, length: 512 },
+      { offset: 10 * MiB, length: 512 },
+    ]);
+    expect(planDigest).toBe('9b64788a379ecfeb9f997da6f7a04316bb8b849c6d2704c614f975501052e409');
   });
 
   it('has a digest that any other range, size or kind changes', async () => {
