@@ -104,7 +104,8 @@ export function caseAsMarkdown({ id, title, base, rows, targets }: CaseResult): 
   const judged = targets.map((target) => {
     const wanted =
       target.atLeast === undefined ? `at most ${limit(target.atMost)}` : `at least ${limit(target.atLeast)}`;
-    return `- ${target.met ? 'met' : '**missed**'}: ${target.what} ${limit(target.value)} (${wanted})`;
+    const why = target.met || target.why === undefined ? '' : `. ${target.why}`;
+    return `- ${target.met ? 'met' : '**missed**'}: ${target.what} ${limit(target.value)} (${wanted})${why}`;
   });
   return [heading, '', ...markdownTable([head, ...cells]), '', ...judged].join('\n').trimEnd();
 }
