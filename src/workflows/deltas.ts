@@ -60,7 +60,8 @@ export function startOfDelta(
   if (changeId !== undefined) return { by: 'cbt', changeId };
   if (deltaBy === undefined || deltaBy === 'cbt' || copiedSnapshot === undefined) return undefined;
   if (writtenBy !== undefined && writtenBy !== pass) return undefined;
-  if (deltaBy === 'single-link' && parentMoRef === copiedSnapshot && hasMap(disk)) return { by: 'single-link' };
+  if (needsParent(migration) && deltaBy === 'single-link' && parentMoRef === copiedSnapshot && hasMap(disk))
+    return { by: 'single-link' };
   const vdiUuid = migration.verifiedSnapshot?.disks.find((verified) => verified.deviceKey === deviceKey)?.vdiUuid;
   return vdiUuid === undefined ? undefined : { by: 'compare', vdiUuid };
 }
@@ -85,7 +86,8 @@ export function advance(migration: Migration, snapshot: SourceSnapshot): void {
 }
 
 /** The snapshot copied last has to stay below the next one (R5): where deltas come from that one's own extents. */
-export const needsParent = ({ disks }: Migration): boolean => disks.some(({ deltaBy }) => deltaBy === 'single-link');
+export const needsParent = ({ disks, transport }: Pick<Migration, 'disks' | 'transport'>): boolean =>
+  transport === 'vddk' && disks.some(({ deltaBy }) => deltaBy === 'single-link');
 
 /** What there is to say before the outage of disks that are read from end to end in it; empty where there are none. */
 export function comparedInOutage({ disks }: Migration): string {

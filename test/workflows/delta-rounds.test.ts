@@ -75,6 +75,7 @@ class Story {
       input: { vm: 'model' },
       plan: { source: { disks: [{ ...DISK, singleLinkObstacle }] } },
       disks: [this.#disk],
+      transport: 'vddk',
       findings: [],
       note: () => undefined,
       set: () => undefined,

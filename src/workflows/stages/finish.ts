@@ -74,6 +74,7 @@ export async function acceptance({ migration, gates }: Run): Promise<void> {
 /** Stage 12: what we left on the source is removed, both sides are marked, and the undo stack is disarmed. */
 export async function finish({ migration }: Run): Promise<void> {
   await step.removeOwnSnapshots({ ...migration.source, names: SOURCE_SNAPSHOTS });
+  delete migration.artifacts.cleanSnapshot;
   delete migration.artifacts.finalSnapshot;
   await step.setChangeTracking({ ...migration.source, enabled: migration.plan.source.changeTrackingEnabled });
   migration.undo.push({ kind: 'unmarkSource' });
