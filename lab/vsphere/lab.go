@@ -20,7 +20,7 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 )
 
-const datacenter = "DC0" // the simulator's name for its only one
+const datacenter = "DC0" // the simulator's name for its only one, which it keeps unless the scenario has another
 
 // Lab is a running simulated vCenter.
 type Lab struct {
@@ -186,6 +186,9 @@ func (l *Lab) populate(ctx context.Context, restart bool) error {
 				ds.Summary.FreeSpace = 1 << 40
 			}
 		}
+	}
+	if err := l.placeDatacenter(ctx, c, dc); err != nil {
+		return fmt.Errorf("%s: %w", l.Datacenter, err)
 	}
 	if l.SessionTimeout != "" {
 		option := &types.OptionValue{Key: "config.vmacore.soap.sessionTimeout", Value: l.SessionTimeout}

@@ -12,6 +12,7 @@ import (
 	"github.com/vmware/govmomi/find"
 	"github.com/vmware/govmomi/object"
 	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -22,6 +23,7 @@ type Scenario struct {
 	Password       string          `json:"password"`
 	APIVersion     string          `json:"apiVersion"`
 	SessionTimeout string          `json:"sessionTimeout"`
+	Datacenter     string          `json:"datacenter"`
 	Hosts          int             `json:"hosts"`
 	HostNames      []string        `json:"hostNames"`
 	Datastores     []DatastoreSpec `json:"datastores"`
@@ -105,6 +107,7 @@ func ReadScenario(path string) (sc Scenario, err error) {
 	if sc.Password == "" {
 		sc.Password = rand.Text()
 	}
+	sc.Datacenter = or(sc.Datacenter, datacenter)
 	if len(sc.Datastores) == 0 {
 		sc.Datastores = []DatastoreSpec{{Name: "datastore1"}}
 	}
@@ -184,6 +187,33 @@ func (l *Lab) addVM(ctx context.Context, f *find.Finder, spec *VMSpec) (*simulat
 		return nil, err
 	}
 	return l.model.Map().Get(info.Result.(types.ManagedObjectReference)).(*simulator.VirtualMachine), nil
+}
+
+// placeDatacenter gives the only datacenter the path it is to have.
+func (l *Lab) placeDatacenter(ctx context.Context, c *vim25.Client, dc *object.Datacenter) error {
+	if l.Datacenter == datacenter {
+		return nil
+	}
+	parts := strings.Split(l.Datacenter, "/")
+	folder := object.NewRootFolder(c)
+	for _, name := range parts[:len(parts)-1] {
+		var err error
+		if folder, err = folder.CreateFolder(ctx, name); err != nil {
+			return err
+		}
+		task, err := folder.MoveInto(ctx, []types.ManagedObjectReference{dc.Reference()})
+		if err != nil {
+			return err
+		}
+		if err = task.Wait(ctx); err != nil {
+			return err
+		}
+	}
+	task, err := dc.Rename(ctx, parts[len(parts)-1])
+	if err != nil {
+		return err
+	}
+	return task.Wait(ctx)
 }
 
 // localPath turns "[ds] dir/file" into a path on this machine.

@@ -8,6 +8,8 @@ export interface VsphereScenario {
   apiVersion?: string;
   /** Idle time after which a session ends, as a Go duration (`5s`); default never. */
   sessionTimeout?: string;
+  /** Inventory path of the one datacenter, folders included, as the API shows it: `%` as `%25`. Default `DC0`. */
+  datacenter?: string;
   /** ESXi hosts in the one cluster; default 1. */
   hosts?: number;
   /** Their names; default addresses of this machine, `127.0.0.1` first. */

@@ -70,11 +70,11 @@ export function baseFileOf(backing: Backing): string {
   return fileNameOf(backingChain(backing).at(-1) ?? backing);
 }
 
-/** `[ds] dir/sub/name.vmdk` taken apart. Undefined when it is no datastore path. */
+/** `[ds] dir/sub/name.vmdk` taken apart; names may hold brackets. Undefined when it is no datastore path. */
 export function parseDatastorePath(
   fileName: string,
 ): { datastore: string; path: string; directory: string } | undefined {
-  const match = /^\[([^\]]+)\] ?(.+)$/.exec(fileName);
+  const match = /^\[(.+?)\] (.+)$/.exec(fileName);
   if (!match) return undefined;
   const [, datastore = '', path = ''] = match;
   return { datastore, path, directory: path.includes('/') ? path.slice(0, path.lastIndexOf('/')) : '' };

@@ -7,10 +7,11 @@ import { makeVddkLibdir, readVddkCalls, setVddkFaults } from '../../lab/vddk/lib
 import { connectDeps } from '../../src/activities/connections.js';
 import { openTransport } from '../../src/activities/transports.js';
 import { loadConfig } from '../../src/config.js';
-import { DiskOpener } from '../../src/nbd/index.js';
+import { connectDisk, DiskOpener, openHttps } from '../../src/nbd/index.js';
 import { HEADROOM_BYTES } from '../../src/shared/blocks.js';
 import { failureTypeOf } from '../../src/shared/errors.js';
 import { LoginPace } from '../../src/shared/login-pace.js';
+import { trustFor } from '../../src/shared/pinned-tls.js';
 import { errorOf, plainVm, startTestLab, type TestLab } from '../vsphere/lab.js';
 
 const PER_MINUTE = 6;
@@ -143,5 +144,59 @@ state: { dir: ${mkdtempSync(join(folder, 'state-'))} }
     expect(await deps.vsphere('vc').listVms()).toHaveLength(1);
     await setVddkFaults(libdir, {});
     await opener.connect();
+  });
+});
+
+describe('https', () => {
+  const ODD = "ü #1 +&;=?@[x] a'b";
+  /** The simulator takes a datastore's name to end at the first closing bracket. */
+  const DATASTORE = `ds ${ODD}`.replace(']', '');
+  const DATACENTER = 'Site ü #1 +&[x]/DC 50%25 a+b&c';
+  let lab: TestLab;
+
+  beforeAll(async () => {
+    const datastores = [{ name: DATASTORE }];
+    lab = await startTestLab({ datacenter: DATACENTER, datastores, vms: [plainVm(`vm ${ODD}`)] });
+  });
+
+  afterAll(() => lab?.end());
+
+  it('finds disks by awkward names of VM, folder, datastore and datacenter, and goes on when the session ends', async () => {
+    const vsphere = lab.connect();
+    const [{ name, moRef: vmMoRef } = { name: '', moRef: '' }] = await vsphere.listVms();
+    const { datacenterPath } = await vsphere.inspectVm({ vmMoRef });
+    expect(datacenterPath).toBe(DATACENTER);
+    const [{ deviceKey } = { deviceKey: 0 }] = (await lab.admin.vm(name)).disks;
+    const written = Buffer.from(`here it is ${Math.random()}`.padEnd(512));
+    await lab.admin.guestWrite(name, deviceKey, 4096, written);
+    const { snapshotMoRef } = await vsphere.ensureSnapshot({ vmMoRef, name: 's', ownerId: 'o', description: 'd' });
+    const [{ baseFileName } = { baseFileName: '' }] = await vsphere.snapshotDisks({ snapshotMoRef });
+    expect(baseFileName).toBe(`[${DATASTORE}] vm ${ODD}/vm ${ODD}.vmdk`);
+    const runDir = mkdtempSync(join(tmpdir(), 'surefire-https-'));
+    const source = await openHttps({
+      ...{ runDir, url: vsphere.diskUrl({ baseFileName, datacenterPath }), tls: await trustFor(lab) },
+      cookie: (refused) => vsphere.sessionCookie({ refused }),
+    });
+    const client = await connectDisk(source, { subject: baseFileName });
+    const buffer = Buffer.alloc(HEADROOM_BYTES + 512);
+    await client.read(0, 512, buffer);
+    expect(await lab.admin.expireSessions()).toBeGreaterThan(0);
+    await client.read(4096, 512, buffer);
+    expect(buffer.subarray(HEADROOM_BYTES).equals(written)).toBe(true);
+    expect(source.counters?.().renewals).toBe(1);
+    await client.close();
+    await source.stop();
+    rmSync(runDir, { recursive: true });
+  });
+
+  it.each([
+    ['ds1', 'web 100% #1/web 100% #1', 'DC0'],
+    ['ssd [a]', 'web%2f01/web%2f01', 'Site/DC 50%25'],
+    ['ds+1 & co', 'deep/er/a?b=c', 'Straße'],
+  ])('names each part so that decoding it once gives it back: [%s] %s in %s', (datastore, path, datacenterPath) => {
+    const vsphere = lab.connect();
+    const url = new URL(vsphere.diskUrl({ baseFileName: `[${datastore}] ${path}.vmdk`, datacenterPath }));
+    expect(decodeURIComponent(url.pathname)).toBe(`/folder/${path}-flat.vmdk`);
+    expect(Object.fromEntries(url.searchParams)).toEqual({ dcPath: datacenterPath, dsName: datastore });
   });
 });
