@@ -1,8 +1,11 @@
+import { setImmediate as turn } from 'node:timers/promises';
 import { failure } from '../shared/errors.js';
 import { createHasher } from './blake3.js';
 import { PackedRanges } from './range-list.js';
 import { CHUNK_BYTES, type Plan, type Range, type RangeList } from './types.js';
 
+/** There may be a million ranges; so many are gone through before other transfers of this process have their turn. */
+const IN_ONE_TURN = 16_384;
 /** Targets with 4096-byte sectors accept nothing finer, so ranges grow outwards to it. */
 const ALIGN_BYTES = 4096;
 
@@ -17,7 +20,11 @@ export async function planFromAreas(
   areas: Iterable<Range>,
 ): Promise<Plan> {
   const wanted = new PackedRanges();
-  for (const { offset, length } of areas) addAligned(wanted, offset, length, virtualSizeBytes);
+  let count = 0;
+  for (const { offset, length } of areas) {
+    addAligned(wanted, offset, length, virtualSizeBytes);
+    if (++count % IN_ONE_TURN === 0) await turn();
+  }
   return finish(kind, virtualSizeBytes, wanted.sorted());
 }
 
@@ -59,16 +66,21 @@ export async function planWholeDisk(kind: Plan['kind'], virtualSizeBytes: number
 async function finish(kind: Plan['kind'], virtualSizeBytes: number, ranges: RangeList): Promise<Plan> {
   const hasher = await createHasher();
   hasher.update(Buffer.from(`${kind} ${virtualSizeBytes}\n`));
-  // Pairs of offset and length, digested many at a time: there may be a million.
-  const pairs = Buffer.alloc(16 * 4096);
+  // Pairs of offset and length, 64 bits each, digested many at a time.
+  const pairs = Buffer.alloc(16 * IN_ONE_TURN);
   let filled = 0;
   let plannedBytes = 0;
   for (const { offset, length } of ranges) {
-    pairs.writeBigUInt64LE(BigInt(offset), filled);
-    pairs.writeBigUInt64LE(BigInt(length), filled + 8);
-    filled = (filled + 16) % pairs.length;
-    if (filled === 0) hasher.update(pairs);
+    pairs.writeUInt32LE(offset % 2 ** 32, filled);
+    pairs.writeUInt32LE(Math.floor(offset / 2 ** 32), filled + 4);
+    pairs.writeUInt32LE(length % 2 ** 32, filled + 8);
+    pairs.writeUInt32LE(Math.floor(length / 2 ** 32), filled + 12);
     plannedBytes += length;
+    filled += 16;
+    if (filled < pairs.length) continue;
+    hasher.update(pairs);
+    filled = 0;
+    await turn();
   }
   hasher.update(pairs.subarray(0, filled));
   return { kind, virtualSizeBytes, ranges, plannedBytes, planDigest: hasher.digest().toString('hex') };

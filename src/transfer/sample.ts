@@ -1,7 +1,10 @@
+import { setImmediate as turn } from 'node:timers/promises';
 import type { Plan, Range, RangeList } from './types.js';
 
 /** Unit of a sample, on multiples of its size: large enough that seeking does not cost more than reading. */
 const UNIT_BYTES = 1024 * 1024;
+/** The largest disk has 16 million units; so many are gone through before others have their turn. */
+const IN_ONE_TURN = 65_536;
 
 export interface Sample {
   ranges: Range[];
@@ -13,7 +16,12 @@ export interface Sample {
  * Chooses a share of what no planned range covers, so that each unit has the same chance and no two choices depend on each
  * other beyond their number (selection sampling, Knuth 3.4.2 S). The same seed chooses the same units.
  */
-export function chooseSample(plan: Pick<Plan, 'ranges'>, sizeBytes: number, share: number, seed: number): Sample {
+export async function chooseSample(
+  plan: Pick<Plan, 'ranges'>,
+  sizeBytes: number,
+  share: number,
+  seed: number,
+): Promise<Sample> {
   const random = mulberry32(seed);
   const units = countOutside(plan, sizeBytes);
   let left = units;
@@ -27,6 +35,7 @@ export function chooseSample(plan: Pick<Plan, 'ranges'>, sizeBytes: number, shar
       wanted -= 1;
     }
     left -= 1;
+    if (left % IN_ONE_TURN === 0) await turn();
   }
   return { ranges, share: units === 0 ? 1 : chosen / units };
 }

@@ -20,7 +20,7 @@ import { CHUNK_BYTES, type ReadBack, type OpenReader, type VerifyRangesOptions, 
 export async function verifyRanges(options: VerifyRangesOptions): Promise<VerifyResult> {
   const { plan, chainDigest, targetSizeBytes, signal = new AbortController().signal } = options;
   const startedAt = performance.now();
-  const { ranges, share } = chooseSample(plan, targetSizeBytes, options.share, options.seed);
+  const { ranges, share } = await chooseSample(plan, targetSizeBytes, options.share, options.seed);
   const sampledBytes = ranges.reduce((sum, { length }) => sum + length, 0);
   const target = new ReconnectingReader(options.openTarget, signal, options.reconnect);
   const previous = options.openPrevious && new ReconnectingReader(options.openPrevious, signal, options.reconnect);

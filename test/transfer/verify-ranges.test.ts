@@ -163,8 +163,8 @@ describe('verifyRanges', () => {
 describe('chooseSample', () => {
   const plan = { ranges: [{ offset: 3 * MiB + 4096, length: 8 * MiB }] };
 
-  it('takes the asked share of the units outside the plan, never a byte of the plan, the same for the same seed', () => {
-    const { ranges, share } = chooseSample(plan, 101 * MiB, 0.25, 7);
+  it('takes the asked share of the units outside the plan, never a byte of the plan, the same for the same seed', async () => {
+    const { ranges, share } = await chooseSample(plan, 101 * MiB, 0.25, 7);
     // 4 units before the plan, one of them cut short, 90 after it, the first of them a remainder.
     expect(ranges).toHaveLength(24);
     expect(share).toBe(24 / 94);
@@ -172,16 +172,16 @@ describe('chooseSample', () => {
       expect(offset + length <= 3 * MiB + 4096 || offset >= 11 * MiB + 4096).toBe(true);
       expect(Math.floor(offset / MiB)).toBe(Math.floor((offset + length - 1) / MiB));
     }
-    expect(chooseSample(plan, 101 * MiB, 0.25, 7).ranges).toEqual(ranges);
-    expect(chooseSample(plan, 101 * MiB, 0.25, 8).ranges).not.toEqual(ranges);
-    expect(chooseSample(plan, 101 * MiB, 0, 7)).toEqual({ ranges: [], share: 0 });
-    expect(chooseSample(plan, 101 * MiB, 1, 7).ranges).toHaveLength(94);
+    expect((await chooseSample(plan, 101 * MiB, 0.25, 7)).ranges).toEqual(ranges);
+    expect((await chooseSample(plan, 101 * MiB, 0.25, 8)).ranges).not.toEqual(ranges);
+    expect(await chooseSample(plan, 101 * MiB, 0, 7)).toEqual({ ranges: [], share: 0 });
+    expect((await chooseSample(plan, 101 * MiB, 1, 7)).ranges).toHaveLength(94);
   });
 
-  it('gives every unit the same chance', () => {
+  it('gives every unit the same chance', async () => {
     const counts = new Map<number, number>();
     for (let seed = 0; seed < 2000; seed++) {
-      for (const { offset } of chooseSample(plan, 31 * MiB, 0.25, seed).ranges) {
+      for (const { offset } of (await chooseSample(plan, 31 * MiB, 0.25, seed)).ranges) {
         counts.set(offset, (counts.get(offset) ?? 0) + 1);
       }
     }
