@@ -8,6 +8,7 @@ type Limits = Config['transfer']['limits'];
 
 const MIB = 2 ** 20;
 const LOOK_MS = 1_000;
+const LIMIT_MS = 2_000;
 
 /**
  * How fast this host may move blocks, by the configuration as it is now: the file is read again when it has changed, so
@@ -17,6 +18,8 @@ export class Bandwidth {
   readonly #config: Config;
   readonly #warn: (text: string) => void;
   readonly #host: Throttle;
+  /** Disks of one VM share what it may move. */
+  readonly #migrations = new Map<string, Throttle>();
   #limits: Limits;
   #changedAt: number | undefined;
   #lookedAt = 0;
@@ -30,9 +33,19 @@ export class Bandwidth {
     this.#host = new Throttle(() => this.#look().host);
   }
 
-  /** The limit of one transfer, which counts towards the host's. */
-  forDisk(): Throttle {
-    return new Throttle(() => this.#look().disk, this.#host);
+  /**
+   * The limit of one transfer, which counts towards its migration's and the host's.
+   *
+   * @param ask What the migration itself may move, in bytes per second. Asked every other second while something moves;
+   *   what it said last holds when it does not answer.
+   */
+  forDisk(migrationId: string, ask: () => Promise<number>): Throttle {
+    let throttle = this.#migrations.get(migrationId);
+    if (throttle === undefined) {
+      throttle = new Throttle(askedEvery(LIMIT_MS, ask), this.#host);
+      this.#migrations.set(migrationId, throttle);
+    }
+    return new Throttle(() => this.#look().disk, throttle);
   }
 
   #look(): { host: number; disk: number } {
@@ -62,6 +75,22 @@ export function limitsAt({ hours, ...always }: Limits, at: Date): { host: number
   return {
     host: (hostMiBPerSecond ?? Number.POSITIVE_INFINITY) * MIB,
     disk: (diskMiBPerSecond ?? Number.POSITIVE_INFINITY) * MIB,
+  };
+}
+
+/** The last answer, `Infinity` before the first one. */
+function askedEvery(ms: number, ask: () => Promise<number>): () => number {
+  let last = Number.POSITIVE_INFINITY;
+  let nextAt = 0;
+  return () => {
+    if (Date.now() >= nextAt) {
+      nextAt = Number.POSITIVE_INFINITY;
+      ask()
+        .then((now) => (last = now))
+        .catch(() => undefined)
+        .finally(() => (nextAt = Date.now() + ms));
+    }
+    return last;
   };
 }
 

@@ -4,6 +4,7 @@ import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { DiskOpener, probeTools } from '../nbd/index.js';
 import type { NbdClient } from '../nbd/index.js';
 import { bottleneckOf, failure } from '../shared/index.js';
+import type { MigrationStatus } from '../shared/index.js';
 import { copyPass, planFromAreas } from '../transfer/index.js';
 import type { CopyPassOptions, OpenReader, Plan, Throttle } from '../transfer/index.js';
 import { Bandwidth } from './bandwidth.js';
@@ -38,7 +39,7 @@ export function transferActivities(deps: Deps): TransferActivities {
       const { disk, target } = input;
       return withSource(deps, input, async (opener, connect, progress) => {
         const xapi = deps.xapi(target.pool);
-        const throttle = bandwidth.forDisk();
+        const throttle = throttleOf(bandwidth);
         const { plan, ...found } = await plannedBy(input, connect, progress, throttle);
         const metrics = new TransferMetrics({ vcenter: input.source.vcenter, pool: target.pool });
         const busy = busyShare();
@@ -70,7 +71,7 @@ export function transferActivities(deps: Deps): TransferActivities {
     async verifyDisk(input) {
       return withSource(deps, input, async (_opener, connect, progress) => {
         const xapi = deps.xapi(input.target.pool);
-        const throttle = bandwidth.forDisk();
+        const throttle = throttleOf(bandwidth);
         const { plan } = await plannedBy(input, connect, progress, throttle);
         if (plan.planDigest !== input.planDigest) {
           throw failure('PlanChanged', {
@@ -93,7 +94,7 @@ export function transferActivities(deps: Deps): TransferActivities {
       return withSource(deps, input, async (_opener, connect, progress) => {
         const xapi = deps.xapi(input.target.pool);
         const { virtualSizeBytes } = await xapi.vdiAccess(input.disk.vdiUuid);
-        const throttle = bandwidth.forDisk();
+        const throttle = throttleOf(bandwidth);
         const result = await write(xapi, input, {
           plan: await planFromAreas('delta', virtualSizeBytes, input.extents),
           pass: `${input.pass}-mended`,
@@ -169,6 +170,16 @@ export function transferActivities(deps: Deps): TransferActivities {
     await xapi.releaseWriter(vdiUuid, writerId);
     return result;
   }
+}
+
+/** The limit of this transfer: of host and disk by configuration, of the migration by its people's word. */
+function throttleOf(bandwidth: Bandwidth): Throttle {
+  const { workflowId, runId } = activityInfo().workflowExecution ?? { workflowId: '', runId: '' };
+  const handle = Context.current().client.workflow.getHandle(workflowId, runId);
+  return bandwidth.forDisk(`${workflowId}/${runId}`, async () => {
+    const { limit } = await handle.query<Pick<MigrationStatus, 'limit'>, []>('status');
+    return (limit?.mibPerSecond ?? Number.POSITIVE_INFINITY) * 2 ** 20;
+  });
 }
 
 /** Names this attempt on the disk it writes. The time orders attempts, also after a pause or reset, where they count from 1 again. */

@@ -10,7 +10,7 @@ import { report } from './commands/report.js';
 import { status } from './commands/status.js';
 import { up } from './commands/up.js';
 import { watch } from './commands/watch.js';
-import { approve, cancel, note, pause, reject, resume, revert, rollback } from './commands/words.js';
+import { approve, cancel, limit, note, pause, reject, resume, revert, rollback } from './commands/words.js';
 import { run } from './context.js';
 
 /** The whole command line. Wrong usage throws commander's own error, so that the caller chooses the exit code. */
@@ -106,6 +106,11 @@ export function createProgram(): Command {
   command('resume <VM>', 'go on after a pause, also one made in the Web UI', 'resume web01')
     .option('--reason <TEXT>', 'why; kept in the record')
     .action(run(resume));
+  command('limit', 'how fast the disks of a migration may move together, also while they are copied', 'limit web01 50')
+    .argument('<VM>')
+    .addArgument(new Argument('<RATE>', 'MiB per second, or `off`').argParser(rate))
+    .option('--reason <TEXT>', 'why; kept in the record')
+    .action(run(limit));
   command('rollback <VM>', 'back to the source', 'rollback web01 --reason "application fails"')
     .requiredOption('--reason <TEXT>', 'why; kept in the record')
     .action(run(rollback));
@@ -139,6 +144,12 @@ function port(value: string): number {
 function positive(value: string): number {
   if (/^[1-9]\d*$/.test(value)) return Number(value);
   throw new InvalidArgumentError('It must be a number from 1.');
+}
+
+function rate(value: string): number | 'off' {
+  if (value === 'off') return value;
+  if (/^\d+(\.\d+)?$/.test(value) && Number(value) > 0) return Number(value);
+  throw new InvalidArgumentError('It must be a number of MiB per second above 0, or off.');
 }
 
 function versionOf(): string {

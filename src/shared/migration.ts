@@ -163,6 +163,10 @@ export interface PassFigures {
   /** What was waited for, in seconds, and which leg that makes the slowest. */
   spent: TimeSpent;
   bottleneck?: Bottleneck;
+  /** Where it was read from: the ESXi host that the VM was on. */
+  esxiHost?: string;
+  /** Bytes per second that the networks were seen to carry, by a probe and by the kernel's count, as far as they could be seen. */
+  links?: { vmware?: number; xcpng?: number };
   planDigest: string;
   chainDigest: string;
   /** The nbdkit command line that read it, secrets removed (S1), and the versions of plugin and library. */
@@ -197,7 +201,7 @@ export interface MigrationStatus {
   waitingFor: WaitingFor;
   /** What the person has to do, in one sentence. */
   instruction?: string;
-  /** Names of the updates that would be accepted now. */
+  /** Names of the updates that would be accepted now; `addNote` and `setLimit` are at any time. */
   allowed: string[];
   /** 0 to 100, never decreases. */
   percent: number;
@@ -206,6 +210,8 @@ export interface MigrationStatus {
   sourcePower?: { found: string; now: string };
   /** Set while somebody holds the migration. */
   paused?: Paused;
+  /** Set while somebody limits how fast its disks move, all of them together. */
+  limit?: { mibPerSecond: number; operator: string; at: string };
   disks: DiskState[];
   artifacts: Artifacts;
   findings: Finding[];

@@ -2,7 +2,15 @@ import { condition, setHandler } from '@temporalio/workflow';
 import { failure, failureMessageOf } from '../shared/index.js';
 import type { WaitingFor } from '../shared/index.js';
 import { MESSAGES, signalOf, statusQuery, updateOf } from './messages.js';
-import type { Accepted, AddNote, AnyMessage, DecideAfterFailure, MessageArguments, MessageName } from './messages.js';
+import type {
+  Accepted,
+  AddNote,
+  AnyMessage,
+  DecideAfterFailure,
+  MessageArguments,
+  MessageName,
+  SetLimit,
+} from './messages.js';
 import { now } from './state.js';
 import type { Migration } from './state.js';
 
@@ -131,6 +139,7 @@ export class Gates {
       });
     }
     if (name === 'addNote') return validateNote(this.#migration, argument as AddNote);
+    if (name === 'setLimit') return validateLimit(vm, argument as SetLimit);
     if (name === 'rollback' && this.interrupt) return;
     const { stage, waitingFor, allowed } = this.#migration.status;
     if (
@@ -160,6 +169,7 @@ export class Gates {
   async #handle(message: AnyMessage): Promise<Accepted> {
     const migration = this.#migration;
     if (message.name === 'addNote') addNote(migration, message.argument);
+    else if (message.name === 'setLimit') setLimit(migration, message.argument);
     else if (message.name === 'pause') migration.pause.begin(message.argument);
     else if (message.name === 'resume') migration.pause.end('Resumed.', message.argument);
     else if (message.name === 'rollback' && this.interrupt) {
@@ -209,4 +219,19 @@ function addNote(migration: Migration, { operator, text, fix, done }: AddNote): 
     migration.notes.push({ at: now(), operator, text, fix: fix ?? false });
     migration.note(`${fix ? 'Fix' : 'Note'}: ${text}`, { operator });
   }
+}
+
+function validateLimit(vm: string, { mibPerSecond }: SetLimit): void {
+  if (mibPerSecond === undefined || mibPerSecond === null || (Number.isFinite(mibPerSecond) && mibPerSecond > 0))
+    return;
+  throw failure('WrongStage', {
+    what: `The limit for ${vm} is not a number of MiB per second above 0.`,
+    next: `give one, or hold the migration with \`surefire pause ${vm}\`.`,
+  });
+}
+
+/** Running transfers ask for it; nothing is stopped and begun again for its sake. */
+function setLimit(migration: Migration, { mibPerSecond, ...word }: SetLimit): void {
+  migration.set({ limit: mibPerSecond ? { mibPerSecond, operator: word.operator, at: now() } : undefined });
+  migration.note(mibPerSecond ? `Limited to ${mibPerSecond} MiB/s.` : 'No limit of its own any more.', word);
 }

@@ -33,6 +33,11 @@ export interface AddNote extends Word {
   done?: number;
 }
 
+export interface SetLimit extends Word {
+  /** All disks of the migration together; without a number there is no limit any more. */
+  mibPerSecond?: number;
+}
+
 /**
  * Every message a person may send: an update (validated, answered) and a signal of the same name for clients that
  * can only signal. The sentence is shown in the Web UI's list, with the JSON it wants.
@@ -50,6 +55,7 @@ export const MESSAGES = {
   decideAfterFailure: 'After a failure: {"operator":"you","decision":"retry"} or "full", "back", "abort"',
   pause: 'Hold everything at the next safe point: {"operator":"you","reason":"why"}',
   resume: 'Go on after a pause: {"operator":"you"}',
+  setLimit: 'Copy no faster than: {"operator":"you","mibPerSecond":50}, without a number as fast as it can',
   addNote: 'Attach a note or a fix: {"operator":"you","text":"...","fix":false}',
 } as const;
 
@@ -69,6 +75,7 @@ export interface MessageArguments {
   decideAfterFailure: DecideAfterFailure;
   pause: Word;
   resume: Word;
+  setLimit: SetLimit;
   addNote: AddNote;
 }
 

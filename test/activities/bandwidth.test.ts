@@ -24,6 +24,8 @@ function write(limits: string): string {
   return file;
 }
 
+const unlimited = async () => OPEN;
+
 const limitsOf = (limits: string) => loadConfig(write(limits)).transfer.limits;
 
 describe('limits of the configuration', () => {
@@ -71,10 +73,31 @@ describe('limits of the configuration', () => {
 });
 
 describe('a limit', () => {
+  it('[S143] of a migration is followed by its disks together, and holds while nobody can be asked', async () => {
+    const bandwidth = new Bandwidth(loadConfig(write('{ hostMiBPerSecond: 400 }')));
+    let mibPerSecond: number | undefined = 50;
+    let asked = 0;
+    const ask = async () => {
+      asked += 1;
+      if (mibPerSecond === undefined) throw new Error('no worker answers');
+      return mibPerSecond * MIB;
+    };
+    const [one, two] = [bandwidth.forDisk('m', ask), bandwidth.forDisk('m', ask)];
+    const other = bandwidth.forDisk('another', unlimited);
+    await waitFor(() => one.limit === 50 * MIB, 'the limit');
+    expect([two.limit, other.limit]).toEqual([50 * MIB, 400 * MIB]);
+    mibPerSecond = undefined;
+    const before = asked;
+    await waitFor(() => two.limit > 0 && asked > before + 1, 'two questions in vain');
+    expect(one.limit).toBe(50 * MIB);
+    mibPerSecond = 20;
+    await waitFor(() => two.limit === 20 * MIB && one.limit === 20 * MIB, 'the new limit');
+  });
+
   it('is changed in the file while a transfer runs, and a mistake there changes nothing', async () => {
     const said: string[] = [];
     const bandwidth = new Bandwidth(loadConfig(write('{ hostMiBPerSecond: 400 }')), (text) => said.push(text));
-    const disk = bandwidth.forDisk();
+    const disk = bandwidth.forDisk('m', unlimited);
     expect(disk.limit).toBe(400 * MIB);
     write('{ hostMiBPerSecond: 400, diskMiBPerSecond: 20 }');
     await waitFor(() => disk.limit === 20 * MIB, 'the new limit');

@@ -22,11 +22,12 @@ beforeAll(async () => {
     full('held'),
     full('clicked'),
     full('cycled'),
+    full('hurried'),
     plain('asked'),
     plain('hasty'),
     plain('left'),
   ]);
-  await Promise.all(['held', 'clicked', 'cycled'].map((vm) => bench.fillDataDisk(vm, DATA_BYTES)));
+  await Promise.all(['held', 'clicked', 'cycled', 'hurried'].map((vm) => bench.fillDataDisk(vm, DATA_BYTES)));
 });
 
 afterAll(() => bench?.stop());
@@ -171,6 +172,42 @@ describe.concurrent('a pause', () => {
   });
 });
 
+describe.concurrent('a limit by command', () => {
+  it('[S143] holds within 10 %, and is changed while its disks are copied', async () => {
+    const run = await bench.migrate('hurried');
+    expect((await cli('limit', 'hurried', '0')).exitCode).toBe(2);
+    expect(await cli('limit', 'hurried', '4')).toMatchObject({ exitCode: 0 });
+    const { disks } = await run.records('The target VM was created');
+    const sent = () => sentTo(disks[1]?.vdiUuid ?? '');
+    const hears = (mibPerSecond: number) =>
+      waitFor(`${mibPerSecond} MiB/s to be heard`, async () => {
+        const limits = (await stepsOf(run)).map(({ progress }) => progress?.limitBytesPerSecond);
+        return limits.length > 0 && limits.every((limit) => limit === mibPerSecond * MIB);
+      });
+    await hears(4);
+    // Of the first disk half is zeroes, which are read at the limit's pace and not sent.
+    await waitFor('the first disk', async () => (await stepsOf(run)).length === 1);
+    expectNear(await rateOver(sent, 8 * MIB), 4 * MIB);
+    const { stdout } = await cli('status', 'hurried');
+    expect(stdout).toMatch(/^Limit {6}4\.0 MiB\/s for all its disks together, by tester since \S+Z$/m);
+    expect(stdout).toMatch(/^Now .*limit 4\.0 MiB\/s/m);
+    await run.say('setLimit', { mibPerSecond: 8, reason: 'the backup is over' });
+    await hears(8);
+    expectNear(await rateOver(sent, 8 * MIB), 8 * MIB);
+    expect((await failureOf(run.say('setLimit', { mibPerSecond: -1 }))).message).toContain('surefire pause hurried');
+    expect(await cli('limit', 'hurried', 'off')).toMatchObject({ exitCode: 0 });
+    const { record, limit } = await run.reaches('verification');
+    expect(limit).toBeUndefined();
+    const words = record.filter(({ text }) => /limit/i.test(text)).map(({ text, by, reason }) => [text, by, reason]);
+    expect(words).toEqual([
+      ['Limited to 4 MiB/s.', 'tester', undefined],
+      ['Limited to 8 MiB/s.', 'olga', 'the backup is over'],
+      ['No limit of its own any more.', 'tester', undefined],
+    ]);
+    await finishes(run);
+  });
+});
+
 describe.concurrent('ten pauses', () => {
   it('[S14] [S15] with crashes of the worker before, in and after them leave one VM and one VDI for each disk', async () => {
     const { run, vdi, worker } = await startSlowly('cycled');
@@ -241,6 +278,29 @@ function stands(run: Run): Promise<MigrationStatus> {
 /** The PUTs to a disk, as the lab's receiver took them. */
 async function sentTo(vdi: string): Promise<ImportRecord[]> {
   return (await bench.pool.imports()).filter(({ vdiUuid }) => vdiUuid === vdi);
+}
+
+/** Bytes per second from one write to the first one that is so many bytes later. */
+async function rateOver(puts: () => Promise<ImportRecord[]>, bytes: number): Promise<number> {
+  const written = (beyond: number) =>
+    waitFor('more bytes', async () => {
+      const records = await puts();
+      const value = bytesOf(records);
+      return (
+        value > beyond && {
+          value,
+          at: Math.max(...records.map(({ lastWriteAt = '' }) => Date.parse(lastWriteAt) || 0)),
+        }
+      );
+    });
+  const from = await written(bytesOf(await puts()));
+  const to = await written(from.value + bytes - 1);
+  return (1000 * (to.value - from.value)) / (to.at - from.at);
+}
+
+function expectNear(rate: number, asked: number): void {
+  expect(rate / asked).toBeGreaterThan(0.9);
+  expect(rate / asked).toBeLessThan(1.1);
 }
 
 const bytesOf = (records: ImportRecord[]): number => records.reduce((sum, { writtenBytes }) => sum + writtenBytes, 0);

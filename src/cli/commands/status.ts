@@ -1,12 +1,6 @@
 import type { MigrationView } from '../../client.js';
-import {
-  deltaWords,
-  findingLine,
-  formatBytes,
-  formatDuration,
-  type DiskState,
-  type Downtime,
-} from '../../shared/index.js';
+import { deltaWords, findingLine, formatBytes, formatDuration, formatRate } from '../../shared/index.js';
+import type { DiskState, Downtime, MigrationStatus } from '../../shared/index.js';
 import type { Context } from '../context.js';
 import { findMigration } from '../find-migration.js';
 import { answerCommand, shellWord } from '../gates.js';
@@ -47,6 +41,7 @@ function describe(view: MigrationView, webUrl: string): string {
     `Stage      ${stage}${status === undefined ? '' : `, ${status.guideStage}, ${status.percent} %, since ${status.since}`}`,
     ...(view.statusUnavailable === undefined ? [] : [`Unknown    ${view.statusUnavailable}`]),
     ...(running && status?.paused ? [`Paused     ${pausedBy(status.paused)}`] : []),
+    ...(running && status?.limit ? [`Limit      ${limitLine(status.limit)}`] : []),
     ...(status?.downtime && status.downtime.endedAt === undefined ? [`Outage     ${outageLine(status.downtime)}`] : []),
     ...(running && status?.instruction ? [`To do      ${status.instruction}`] : []),
     ...(running && answer !== undefined ? [`Answer     ${answer}`] : []),
@@ -69,14 +64,25 @@ function stepLine(vm: string, step: MigrationView['steps'][number]): string {
   return `${step.progress === undefined ? step.type : progressLine(vm, step.progress)}${state}${why}`;
 }
 
+const limitLine = ({ mibPerSecond, operator, at }: NonNullable<MigrationStatus['limit']>): string =>
+  `${formatRate(mibPerSecond * 2 ** 20)} for all its disks together, by ${operator} since ${at}`;
+
 const outageLine = ({ startedAt, budgetSeconds }: Downtime): string =>
   `since ${startedAt}, budget ${formatDuration(budgetSeconds)}`;
 
 function diskLine(disk: DiskState): string {
   const passes = disk.passes.map((pass) => {
+    const { seconds, bytesRead, bytesSent, bytesPlanned, bottleneck } = pass;
     const checked = pass.verified === undefined ? 'not verified' : `verified by ${pass.verified}`;
-    return `${pass.pass} ${formatBytes(pass.bytesSent)} sent (${pass.deltaMethod}, ${checked})`;
+    const zero = bytesRead - bytesSent;
+    const pace = seconds >= 0.001 ? ` in ${formatDuration(seconds)}, ${formatRate(bytesRead / seconds)}` : '';
+    return [
+      `${pass.pass}: ${formatBytes(bytesPlanned)} to copy by ${pass.deltaMethod}, ${formatBytes(bytesSent)} sent${zero > 0 ? `, ${formatBytes(zero)} were zero` : ''}${pace}`,
+      ...(bottleneck === undefined ? [] : [`slowest: ${bottleneck}`]),
+      checked,
+    ].join(', ');
   });
-  const deltas = disk.deltaBy === undefined ? '' : `  ${deltaWords(disk)}`;
-  return `${disk.label}  ${formatBytes(disk.capacityBytes)}  ${passes.join('; ') || 'nothing copied yet'}${deltas}`;
+  const none = passes.length === 0 ? ['nothing copied yet'] : [];
+  const deltas = disk.deltaBy === undefined ? [] : [deltaWords(disk)];
+  return [`${disk.label}  ${formatBytes(disk.capacityBytes)}`, ...passes, ...none, ...deltas].join(`\n${' '.repeat(13)}`);
 }

@@ -82,6 +82,19 @@ export async function pause(context: Context, options: { reason: string }, vm: s
   return tell(context, vm, 'pause', wordOf(context, options));
 }
 
+/** How fast its disks may move together, from now on; running copies hear of it within seconds. */
+export async function limit(
+  context: Context,
+  options: { reason?: string },
+  vm: string,
+  mibPerSecond: number | 'off',
+): Promise<void> {
+  return tell(context, vm, 'setLimit', {
+    ...wordOf(context, options),
+    ...(mibPerSecond !== 'off' && { mibPerSecond }),
+  });
+}
+
 /** Ends a pause, and those of single steps that were made in the Web UI. */
 export async function resume(context: Context, options: { reason?: string }, vm: string): Promise<void> {
   const { client, migrationId } = await open(context, vm);
