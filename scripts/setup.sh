@@ -74,7 +74,7 @@ start_temporal() {
 if command -v go >/dev/null || command -v temporal >/dev/null || [ -d node_modules/@temporalio/worker ]; then start_temporal; fi
 
 # --- 2. Packages of the distribution
-packages=(nbdkit libnbd-bin qemu-utils qemu-system-x86 ovmf gcc libc6-dev libssl-dev stunnel4 mtools dosfstools e2fsprogs fdisk cpio kmod
+packages=(nbdkit libnbd-bin iproute2 qemu-utils qemu-system-x86 ovmf gcc libc6-dev libssl-dev stunnel4 mtools dosfstools e2fsprogs fdisk cpio kmod
   syslinux syslinux-common systemd-boot-efi python3-venv xz-utils)
 [ "$(uname -m)" = x86_64 ] || fail "this machine is $(uname -m)" /dev/null "the lab's guests and libraries are for x86_64; use such a machine."
 install_packages() {

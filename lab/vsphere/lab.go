@@ -94,6 +94,7 @@ func Start(state, scenario, listen string) (*Lab, error) {
 	}
 	m.Service.ServeMux.HandleFunc("POST /sdk", l.serveSDK)
 	m.Service.ServeMux.HandleFunc("GET /sdk/vimService.wsdl", serveWSDL)
+	m.Service.ServeMux.HandleFunc("GET /sdk/vim-types.xsd", serveTypes)
 	l.server = m.Service.NewServer()
 	return l, nil
 }

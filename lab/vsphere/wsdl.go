@@ -90,6 +90,15 @@ func serveWSDL(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(wsdl())
 }
 
+// serveTypes is as long as a real vCenter's file of all types, some 2 MiB: who
+// loads it sees what the network carries. The simulator has fewer types; what
+// is missing is a comment.
+func serveTypes(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/xml; charset=utf-8")
+	_, _ = w.Write(wsdl())
+	_, _ = fmt.Fprintf(w, "<!--%s-->\n", strings.Repeat(" ", max(0, 2<<20-len(wsdl()))))
+}
+
 // wsdlWriter writes the schema of all types that something refers to.
 type wsdlWriter struct {
 	schema strings.Builder

@@ -21,9 +21,16 @@ export function checkpointsOn(xapi: Xapi, vdiUuid: string, writerId: string): Ch
  */
 export function sinkFor(
   xapi: Xapi,
-  target: { vdiUuid: string; name: string; writerId: string; migrationId: string },
+  target: {
+    vdiUuid: string;
+    name: string;
+    writerId: string;
+    migrationId: string;
+    /** Hears what the network to the pool was seen to carry, bytes per second. */
+    onLink?: (bytesPerSecond: number) => void;
+  },
 ): SegmentSink {
-  const { vdiUuid, name, writerId, migrationId } = target;
+  const { vdiUuid, name, writerId, migrationId, onLink } = target;
   return {
     async open(segment, signal) {
       await xapi.requireWriter(vdiUuid, writerId);
@@ -48,7 +55,7 @@ export function sinkFor(
           writer.abort();
           throw error;
         }
-        return withTask(xapi, writer, taskRef, segment);
+        return withTask(xapi, writer, taskRef, segment, onLink);
       } catch (error) {
         await xapi.destroyTask(taskRef);
         throw error;
@@ -63,6 +70,7 @@ function withTask(
   writer: SegmentWriter,
   taskRef: string,
   { from, to }: { from: number; to: number },
+  onLink?: (bytesPerSecond: number) => void,
 ): SegmentWriter {
   let sent = 0;
   let told = 0;
@@ -80,10 +88,13 @@ function withTask(
       await writer.write(offset, payload);
       sent += payload.length;
     },
+    linkShare: () => writer.linkShare?.(),
     async finish() {
       try {
         await writer.finish();
       } finally {
+        const rate = writer.linkBytesPerSecond?.();
+        if (rate !== undefined) onLink?.(rate);
         await end();
       }
     },

@@ -4,13 +4,15 @@ import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { DiskOpener, probeTools } from '../nbd/index.js';
 import type { NbdClient } from '../nbd/index.js';
 import { bottleneckOf, failure } from '../shared/index.js';
-import type { MigrationStatus } from '../shared/index.js';
+import type { MigrationStatus, Transport } from '../shared/index.js';
 import { copyPass, planFromAreas } from '../transfer/index.js';
 import type { CopyPassOptions, OpenReader, Plan, Throttle } from '../transfer/index.js';
 import { Bandwidth } from './bandwidth.js';
 import { explain } from './beating.js';
 import { Comparisons } from './comparisons.js';
 import type { Deps } from './deps.js';
+import { Lately } from './lately.js';
+import { SourceLinks } from './links.js';
 import { planPass } from './plan.js';
 import { ProgressReporter } from './progress.js';
 import { probeReach } from './reach.js';
@@ -18,6 +20,7 @@ import { judge, withTail } from './read-back.js';
 import { checkpointsOn, sinkFor } from './target-disk.js';
 import { TransferMetrics } from './transfer-metrics.js';
 import { openTransport } from './transports.js';
+import type { Vsphere } from '../vsphere/index.js';
 import type { Xapi } from '../xapi/index.js';
 import type { CopyDiskInput, TransferActivities } from './types.js';
 
@@ -27,6 +30,7 @@ const BEAT_MS = 1_000;
 export function transferActivities(deps: Deps): TransferActivities {
   const bandwidth = new Bandwidth(deps.config);
   const comparisons = new Comparisons();
+  const links = new SourceLinks();
   return {
     probeTransports: () => probeTools(deps.config.transfer),
     probeReach: ({ addresses }) => probeReach(addresses),
@@ -39,31 +43,48 @@ export function transferActivities(deps: Deps): TransferActivities {
       const { disk, target } = input;
       return withSource(deps, input, async (opener, connect, progress) => {
         const xapi = deps.xapi(target.pool);
+        const vsphere = deps.vsphere(input.source.vcenter);
         const throttle = throttleOf(bandwidth);
         const { plan, ...found } = await plannedBy(input, connect, progress, throttle);
-        const metrics = new TransferMetrics({ vcenter: input.source.vcenter, pool: target.pool });
-        const busy = busyShare();
-        const result = await write(xapi, input, {
-          plan,
-          pass: input.pass,
-          openReader: connect,
-          throttle,
-          onProgress: (counters) => {
-            metrics.tell(counters);
-            progress.beat('copy', counters, throttle.limit, bottleneckOf(counters.spent, busy()));
-          },
-        });
-        const bottleneck = bottleneckOf(result.spent, busy());
-        await xapi.setVdiMetrics({
-          vdiUuid: disk.vdiUuid,
-          pass: input.pass,
-          kind: input.kind,
-          bytes: result.bytesSent,
-          seconds: result.seconds,
-          ...(bottleneck && { bottleneck }),
-        });
-        const { chunks: _chunks, resumedFrom: _resumedFrom, ...figures } = result;
-        return { ...figures, ...(bottleneck && { bottleneck }), ...found, ...provenance(opener) };
+        const { host } = await vsphere.inspectVm({ vmMoRef: input.source.vmMoRef });
+        const metrics = new TransferMetrics({ vcenter: input.source.vcenter, esxi: host.name, pool: target.pool });
+        const way = links.join(input.source.vcenter, () => carriedFrom(vsphere, input.transport));
+        const lately = new Lately();
+        let toPool: number | undefined;
+        try {
+          const result = await write(xapi, input, {
+            plan,
+            pass: input.pass,
+            openReader: connect,
+            throttle,
+            sourceLinkShare: way.linkShare,
+            onLink: (rate) => (toPool = Math.max(toPool ?? 0, rate)),
+            onProgress: (counters) => {
+              way.moves(counters.bytesPerSecond);
+              metrics.tell(counters);
+              progress.beat('copy', counters, throttle.limit, bottleneckOf(lately.of(counters.spent)));
+            },
+          });
+          const bottleneck = bottleneckOf(result.spent);
+          const fromVmware = way.carries();
+          await xapi.setVdiMetrics({
+            vdiUuid: disk.vdiUuid,
+            pass: input.pass,
+            kind: input.kind,
+            bytes: result.bytesSent,
+            seconds: result.seconds,
+            ...(bottleneck && { bottleneck }),
+          });
+          const { chunks: _chunks, resumedFrom: _resumedFrom, ...figures } = result;
+          return {
+            ...{ ...figures, ...(bottleneck && { bottleneck }), esxiHost: host.name },
+            ...found,
+            links: { ...(fromVmware && { vmware: fromVmware }), ...(toPool && { xcpng: toPool }) },
+            ...provenance(opener),
+          };
+        } finally {
+          way.leave();
+        }
       });
     },
 
@@ -146,9 +167,11 @@ export function transferActivities(deps: Deps): TransferActivities {
       openReader: OpenReader;
       throttle: Throttle;
       onProgress: NonNullable<CopyPassOptions['onProgress']>;
+      sourceLinkShare?: CopyPassOptions['sourceLinkShare'];
+      onLink?: (bytesPerSecond: number) => void;
     },
   ) {
-    const { plan, pass, openReader, throttle, onProgress } = work;
+    const { plan, pass, openReader, throttle, onProgress, sourceLinkShare, onLink } = work;
     const { vdiUuid } = disk;
     const writerId = writerOf(activityInfo());
     await xapi.acquireWriter(vdiUuid, writerId);
@@ -157,7 +180,13 @@ export function transferActivities(deps: Deps): TransferActivities {
       pass,
       snapshot: snapshotMoRef,
       openReader,
-      sink: sinkFor(xapi, { vdiUuid, name: `${pass} of ${disk.label}`, writerId, migrationId: target.migrationId }),
+      sink: sinkFor(xapi, {
+        vdiUuid,
+        name: `${pass} of ${disk.label}`,
+        writerId,
+        migrationId: target.migrationId,
+        onLink,
+      }),
       checkpoints: checkpointsOn(xapi, vdiUuid, writerId),
       signal: cancellationSignal(),
       throttle,
@@ -166,6 +195,7 @@ export function transferActivities(deps: Deps): TransferActivities {
       // What is asked from the last complete changeId covers whatever a broken pass announced (R8).
       coversUnfinished: since?.by === 'cbt',
       onProgress,
+      ...(sourceLinkShare && { sourceLinkShare }),
     });
     await xapi.releaseWriter(vdiUuid, writerId);
     return result;
@@ -187,10 +217,9 @@ function writerOf({ workflowExecution, activityId, attempt, currentAttemptSchedu
   return `${workflowExecution?.runId}/${activityId}/${attempt}@${at}`;
 }
 
-/** Share of the time since now in which this thread was busy; its transfers share it. */
-function busyShare(): () => number {
-  const since = performance.eventLoopUtilization();
-  return () => performance.eventLoopUtilization(since).utilization;
+/** VDDK reads from the ESXi host itself, and the way there is another one than to the vCenter, which is what can be probed. */
+async function carriedFrom(vsphere: Vsphere, transport: Transport): Promise<number | undefined> {
+  return transport === 'https' || (await vsphere.about()).isEsxi ? vsphere.probeLink() : undefined;
 }
 
 /** How a disk was read, for the record (S1); a pass that had nothing left to read may never have opened it. */

@@ -2,7 +2,7 @@ import { formatBytes, formatDuration, formatRate, type TransferProgress } from '
 
 /** `web01 Hard disk 1  copy  41.2 of 67.0 GiB  212.0 MiB/s  about 2 min left`. */
 export function progressLine(vm: string, progress: TransferProgress): string {
-  const { disk, phase, doneBytes, totalBytes, bytesPerSecond, limitBytesPerSecond: limit } = progress;
+  const { disk, phase, doneBytes, totalBytes, bytesPerSecond, limitBytesPerSecond: limit, bottleneck } = progress;
   const left = bytesPerSecond > 0 && doneBytes < totalBytes ? (totalBytes - doneBytes) / bytesPerSecond : undefined;
   return [
     `${vm} ${disk}`,
@@ -10,6 +10,7 @@ export function progressLine(vm: string, progress: TransferProgress): string {
     amount(doneBytes, totalBytes),
     formatRate(bytesPerSecond),
     ...(left === undefined ? [] : [`about ${formatDuration(left)} left`]),
+    ...(bottleneck === undefined ? [] : [`slowest: ${bottleneck}`]),
     ...(limit === undefined ? [] : [limit === 0 ? 'waits for hours with another limit' : `limit ${formatRate(limit)}`]),
   ].join('  ');
 }

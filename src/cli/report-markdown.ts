@@ -1,4 +1,4 @@
-import { deltaWords, findingLine, formatBytes, formatDuration, formatRate } from '../shared/index.js';
+import { counted, deltaWords, findingLine, formatBytes, formatDuration, formatRate } from '../shared/index.js';
 import type {
   BootEvidence,
   DiskState,
@@ -76,18 +76,44 @@ function diskLines(disk: DiskState): string[] {
   return [
     `- **${disk.label}** (${formatBytes(disk.capacityBytes)})${disk.vdiUuid === undefined ? '' : `, VDI \`${disk.vdiUuid}\``}${disk.deltaBy === undefined ? '' : `, ${deltaWords(disk)}`}`,
     ...disk.passes.flatMap((pass) => [
-      `  - ${pass.pass}: ${formatBytes(pass.bytesPlanned)} planned, ${formatBytes(pass.bytesRead)} read, ${formatBytes(pass.bytesSent)} sent, ${formatBytes(pass.bytesRead - pass.bytesSent)} skipped as zero, in ${pass.segments} segments and ${formatDuration(pass.seconds)}${rateOf(pass)}; extents by ${pass.deltaMethod}${pass.bytesCompared === undefined ? '' : `, ${formatBytes(pass.bytesCompared)} compared`}; ${pass.verified === undefined ? 'not verified' : `verified by ${pass.verified}`}`,
+      `  - ${pass.pass}: ${formatBytes(pass.bytesPlanned)} planned, ${formatBytes(pass.bytesRead)} read, ${formatBytes(pass.bytesSent)} sent, ${formatBytes(pass.bytesRead - pass.bytesSent)} skipped as zero, in ${counted(pass.segments, 'segment')}; extents by ${pass.deltaMethod}${pass.bytesCompared === undefined ? '' : `, ${formatBytes(pass.bytesCompared)} compared`}; ${pass.verified === undefined ? 'not verified' : `verified by ${pass.verified}`}`,
+      `    - ${paceOf(pass)}`,
       `    - ${pass.versions}; \`${pass.nbdkit}\``,
       ...(pass.verdicts ?? []).map((verdict) => `    - ${verdict.at} ${verdictText(verdict)}`),
     ]),
   ];
 }
 
-/** `, 212.0 MiB/s (read 1.2 s, write 30.5 s, digest 0.4 s, limit 0.0 s: slowest is the target)`. */
-function rateOf({ bytesRead, seconds, spent, bottleneck }: PassRecord): string {
-  const waits = Object.entries(spent).map(([leg, time]) => `${leg} ${(time as number).toFixed(1)} s`);
-  const rate = seconds >= 0.001 ? `, ${formatRate(bytesRead / seconds)}` : '';
-  return `${rate} (${waits.join(', ')}${bottleneck === undefined ? '' : `: slowest is the ${bottleneck}`})`;
+/** `30 s at 212.0 MiB/s read; slowest: link to XCP-ng. Waited 1.2 s for ...`. */
+function paceOf(pass: PassRecord): string {
+  const { bytesRead, seconds, spent, bottleneck, links, esxiHost } = pass;
+  const rate = seconds >= 0.001 ? ` at ${formatRate(bytesRead / seconds)}` : '';
+  const waits = [
+    [
+      spent.read,
+      `${esxiHost === undefined ? 'the source' : `the source (ESXi host ${esxiHost})`}${parts(spent.read, spent.readLink, spent.readHost)}`,
+    ],
+    [spent.write, `the target${parts(spent.write, spent.writeLink, spent.writeHost)}`],
+    [spent.digest, 'digests'],
+    [spent.limit, 'the limit'],
+  ] as const;
+  const carried = [
+    links?.vmware && `${formatRate(links.vmware)} from VMware`,
+    links?.xcpng && `${formatRate(links.xcpng)} to XCP-ng`,
+  ].filter(Boolean);
+  return [
+    `${formatDuration(seconds)}${rate}${bottleneck === undefined ? '' : `, slowest: ${bottleneck}`}`,
+    `waited ${waits.map(([time, what]) => `${time.toFixed(1)} s for ${what}`).join(', ')}`,
+    ...(carried.length === 0 ? [] : [`the network carries ${carried.join(', ')}`]),
+  ].join('; ');
+}
+
+/** What of a wait was the network's, as far as that could be told. */
+function parts(all: number, link: number, host: number): string {
+  if (all < 0.05) return '';
+  return (link + host) * 2 < all
+    ? ', network or host not told apart'
+    : `, ${Math.round((100 * link) / (link + host))} % of it the network`;
 }
 
 function verdictText({ scope, via, whyNotNbd, bytesChecked, detection, chainDigest, chunks }: Verdict): string {

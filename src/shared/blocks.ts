@@ -56,6 +56,10 @@ export interface SegmentWriter {
    * @throws ImportFailed when the receiver says so, ImportDoubtful when it cannot be known.
    */
   finish(): Promise<void>;
+  /** Share of the waiting for `write` that is the network's just now, 0 to 1, as far as it is known. */
+  linkShare?(): number | undefined;
+  /** Bytes per second that the network to the receiver was seen to carry, as far as it is known. */
+  linkBytesPerSecond?(): number | undefined;
   /** Cuts the connection. What was being written is then doubtful. Never throws. */
   abort(): void;
 }

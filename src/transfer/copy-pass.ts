@@ -2,6 +2,7 @@ import { failure } from '../shared/errors.js';
 import { addTimes, NO_TIME, type TimeSpent } from '../shared/time-spent.js';
 import { resumePoint } from './checkpoint.js';
 import { DigestChain } from './digest-chain.js';
+import { Division } from './division.js';
 import { nextSegment, type Segment } from './plan.js';
 import { makePool, pump, type Pool } from './pump.js';
 import { RateMeter } from './rate-meter.js';
@@ -73,10 +74,13 @@ async function copySegment(options: CopyPassOptions, before: Checkpoint, run: Ru
     throw error;
   });
   const endAt = performance.now() + (options.segmentSeconds ?? DEFAULT_SEGMENT_SECONDS) * 1000;
+  const division = new Division(options.sourceLinkShare, () => writer.linkShare?.());
+  run.progress.divide = (spent) => division.of(spent);
   const chain = await (options.openChain ?? DigestChain.create)(before.chainDigest, before.chunks);
   let bytesRead = 0;
   let bytesSent = 0;
   let pumped;
+  let spent;
   try {
     pumped = await pump({
       ...{ plan, segment, writer, chain, signal, throttle: options.throttle },
@@ -91,7 +95,10 @@ async function copySegment(options: CopyPassOptions, before: Checkpoint, run: Ru
     });
     const finishedAt = performance.now();
     await writer.finish();
-    pumped.spent.write += (performance.now() - finishedAt) / 1000;
+    const acknowledging = (performance.now() - finishedAt) / 1000;
+    spent = division.of(pumped.spent);
+    spent.write += acknowledging;
+    spent.writeHost += acknowledging;
   } catch (error) {
     writer.abort();
     // A pause that went wrong is still a pause: the record of the attempt makes the next run send all of it again.
@@ -112,7 +119,7 @@ async function copySegment(options: CopyPassOptions, before: Checkpoint, run: Ru
     bytesSent: before.bytesSent + bytesSent,
     seconds: before.seconds + (performance.now() - startedAt) / 1000,
     segments: before.segments + 1,
-    spent: addTimes(before.spent, pumped.spent),
+    spent: addTimes(before.spent, spent),
   };
   await checkpoints.save(after);
   run.progress.settle(after);
@@ -135,6 +142,8 @@ class Progress {
   readonly #meter: RateMeter;
   /** Of the segments that are acknowledged. */
   #before: Checkpoint;
+  /** Tells what the one in flight waits for apart. */
+  divide = (spent: TimeSpent) => spent;
   /** Of the one in flight. */
   #now = { bytesRead: 0, bytesSent: 0, spent: NO_TIME };
 
@@ -155,6 +164,7 @@ class Progress {
   settle(after: Checkpoint): void {
     this.#before = after;
     this.#now = { bytesRead: 0, bytesSent: 0, spent: NO_TIME };
+    this.divide = (spent) => spent;
     this.#tell();
   }
 
@@ -167,7 +177,7 @@ class Progress {
       bytesPerSecond: this.#meter.rate(bytesDone),
       bytesRead: bytesRead + this.#now.bytesRead,
       bytesSent: bytesSent + this.#now.bytesSent,
-      spent: addTimes(spent, this.#now.spent),
+      spent: addTimes(spent, this.divide(this.#now.spent)),
     });
   }
 }

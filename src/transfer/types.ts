@@ -1,6 +1,7 @@
 import type { BlockReader, SegmentSink } from '../shared/blocks.js';
 import type { TimeSpent } from '../shared/time-spent.js';
 import type { Chain } from './digest-chain.js';
+import type { LinkShare } from './division.js';
 import type { Throttle } from './throttle.js';
 
 /** Chunks are cut on multiples of this address. The receiver writes pieces of at most 2 MiB, one at a time. Never change it: digests depend on it. */
@@ -103,6 +104,8 @@ export interface CopyPassOptions {
   signal: AbortSignal;
   /** How fast bytes may move, and whether at all: while not, the PUT is ended and the next one waits. */
   throttle?: Throttle;
+  /** How much of the waiting for the source is the network's; without it that is not told apart. */
+  sourceLinkShare?: LinkShare;
   /** Called at the start, then at most twice a second, and at the end of each segment. */
   onProgress?: (progress: CopyCounters) => void;
   /** Most planned bytes in one PUT. Default 4 GiB. */

@@ -6,6 +6,7 @@ import { waitForConsolidation } from './consolidation.js';
 import { diskUrl } from './datastore-url.js';
 import { inspectVm } from './inspect.js';
 import { about, listVms } from './inventory.js';
+import { probeLink } from './link-probe.js';
 import { explained, type Context } from './operations.js';
 import { powerOff, powerOn, powerState, shutdownGuest } from './power.js';
 import { checkPrivileges } from './privileges.js';
@@ -53,6 +54,8 @@ const STEPS = {
 export type Vsphere = BoundSteps<Context, typeof STEPS> & {
   /** The certificate the server presents; equal to the pin where one is given. VDDK wants its `thumbprintSha1`. */
   certificate(): ReturnType<typeof fetchAsPinned>;
+  /** What the network from there to here carries, bytes per second; undefined where it cannot be told. */
+  probeLink(): Promise<number | undefined>;
   /** Address of the flat file under `/folder` for a base disk `[datastore] dir/name.vmdk`. No I/O. */
   diskUrl(input: { baseFileName: string; datacenterPath: string }): string;
   /**
@@ -72,6 +75,7 @@ export function createVsphere(options: VsphereOptions): Vsphere {
   return {
     ...bindSteps(context, STEPS),
     certificate: () => fetchAsPinned(url, options.fingerprintSha256),
+    probeLink: () => probeLink(options),
     diskUrl: ({ baseFileName, datacenterPath }) => diskUrl(url, baseFileName, datacenterPath),
     sessionCookie: (input) => explained('Keeping the session failed.', () => session.cookie(input?.refused)),
     close: () => session.close(),

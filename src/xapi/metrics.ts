@@ -28,7 +28,7 @@ export async function setVdiMetrics(
     ...(bottleneck && { bottleneck }),
   };
   await setKey(xapi, 'VDI', ref, `surefire:metrics-${pass}`, JSON.stringify(facts));
-  const line = `${pass} (${kind}): ${formatBytes(bytes)} in ${formatDuration(seconds)}${rate === undefined ? '' : `, ${formatRate(rate)}`}`;
+  const line = `${pass} (${kind}): ${formatBytes(bytes)} in ${formatDuration(seconds)}${rate === undefined ? '' : `, ${formatRate(rate)}`}${bottleneck ? `, slowest: ${bottleneck}` : ''}`;
   const lines = String(vdi['name_description'])
     .split('\n')
     .filter((existing) => !existing.startsWith(`${pass} (`));

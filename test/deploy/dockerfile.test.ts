@@ -83,7 +83,7 @@ describe('deploy/Dockerfile', () => {
       .exec(install ?? '')?.[1]
       ?.trim()
       .split(' ');
-    expect(packages).toEqual(['ca-certificates', 'libnbd-bin', 'nbdkit', 'nbdkit-plugin-vddk']);
+    expect(packages).toEqual(['ca-certificates', 'iproute2', 'libnbd-bin', 'nbdkit', 'nbdkit-plugin-vddk']);
     const everything = stages
       .flatMap(({ instructions }) => instructions)
       .map((instruction) => instruction.getRawArgumentsContent());

@@ -1,6 +1,7 @@
 import { describe, expect, it, vi } from 'vitest';
 import { failure, failureTypeOf } from '../../src/shared/errors.js';
-import { bottleneckOf } from '../../src/shared/index.js';
+import { bottleneckOf, NO_TIME } from '../../src/shared/index.js';
+import { Division } from '../../src/transfer/division.js';
 import {
   copyPass,
   planFromAreas,
@@ -436,19 +437,39 @@ describe('the time of a pass', () => {
       const { spent, seconds } = await copyPass(made.options);
       expect(spent.read + spent.write + spent.digest + spent.limit).toBeLessThanOrEqual(seconds);
       expect(made.store.last.spent).toEqual(spent);
-      return bottleneckOf(spent, 0);
+      // Also when nothing is left to do: whoever asks again is told the same.
+      expect((await copyPass(made.options)).spent).toEqual(spent);
+      return bottleneckOf(spent);
     };
-    expect(await bottleneck(({ source }) => (source.beforeRead = slow))).toBe('source');
-    expect(await bottleneck(({ target }) => (target.beforeWrite = slow))).toBe('target');
-    expect(await bottleneck(({ target }) => (target.beforeFinish = () => slow().then(slow).then(slow)))).toBe('target');
+    expect(await bottleneck(({ source }) => (source.beforeRead = slow))).toBe('ESXi host or its link');
+    expect(await bottleneck(({ target }) => (target.beforeWrite = slow))).toBe('XCP-ng host or its link');
+    // Nothing but the host is waited for once everything was sent.
+    const finishing = () => slow().then(slow).then(slow);
+    expect(await bottleneck(({ target }) => (target.beforeFinish = finishing))).toBe('XCP-ng host');
     expect(await bottleneck(() => undefined, { throttle: new Throttle(() => 16 * MiB) })).toBe('limit');
   });
 
+  it('is divided between each far end and the way there, as soon as that can be told', async () => {
+    let share: number | undefined;
+    const division = new Division(() => share);
+    const spent = { ...NO_TIME, read: 2, write: 1 };
+    expect(division.of(spent)).toMatchObject({ readLink: 0, readHost: 0, read: 2, write: 1 });
+    share = 1;
+    expect(division.of({ ...spent, read: 3 })).toMatchObject({ readLink: 3, readHost: 0 });
+    share = 0.25;
+    expect(division.of({ ...spent, read: 7 })).toMatchObject({ readLink: 4, readHost: 3, writeLink: 0, writeHost: 0 });
+    const told = await setup(undefined, { depth: 1 });
+    told.target.beforeWrite = slow;
+    told.target.linkShare = 1;
+    expect(bottleneckOf((await copyPass(told.options)).spent)).toBe('link to XCP-ng');
+  });
+
   it('[S141] is the processor of this host when its thread waits for nobody', () => {
-    expect(bottleneckOf({ read: 3, write: 5, digest: 1, limit: 0 }, 0.5)).toBe('target');
-    expect(bottleneckOf({ read: 3, write: 5, digest: 1, limit: 0 }, 0.95)).toBe('this host');
-    expect(bottleneckOf({ read: 1, write: 2, digest: 5, limit: 0 }, 0.5)).toBe('this host');
-    expect(bottleneckOf({ read: 0, write: 0, digest: 0, limit: 0 }, 0)).toBeUndefined();
+    const spent = { ...NO_TIME, read: 3, write: 5, digest: 1, writeHost: 5 };
+    expect(bottleneckOf({ ...spent, busy: 5 })).toBe('XCP-ng host');
+    expect(bottleneckOf({ ...spent, busy: 8.5 })).toBe('this host');
+    expect(bottleneckOf({ ...spent, digest: 6 })).toBe('this host');
+    expect(bottleneckOf(NO_TIME)).toBeUndefined();
   });
 
   it('goes on where an earlier run of the pass was stopped', async () => {

@@ -52,6 +52,8 @@ export class MemoryTarget implements SegmentSink {
   /** The most that was under way at once: chunks, and their bytes. */
   readonly most = { chunks: 0, bytes: 0 };
   readonly #underWay = new Set<Buffer>();
+  /** Of the waiting for writes, the network's share; undefined where nobody can tell. */
+  linkShare: number | undefined;
 
   constructor(content: Buffer) {
     this.content = content;
@@ -81,6 +83,7 @@ export class MemoryTarget implements SegmentSink {
         put.state = 'finished';
       },
       abort: () => void (put.state = 'aborted'),
+      linkShare: () => this.linkShare,
     });
   }
 

@@ -84,5 +84,7 @@ function diskLine(disk: DiskState): string {
   });
   const none = passes.length === 0 ? ['nothing copied yet'] : [];
   const deltas = disk.deltaBy === undefined ? [] : [deltaWords(disk)];
-  return [`${disk.label}  ${formatBytes(disk.capacityBytes)}`, ...passes, ...none, ...deltas].join(`\n${' '.repeat(13)}`);
+  return [`${disk.label}  ${formatBytes(disk.capacityBytes)}`, ...passes, ...none, ...deltas].join(
+    `\n${' '.repeat(13)}`,
+  );
 }

@@ -3,11 +3,14 @@ import { HEADROOM_BYTES, type SegmentWriter } from '../../shared/blocks.js';
 import { importFailure, safely } from './outcome.js';
 import { Patience } from './patience.js';
 import { openTransfer } from './raw-http.js';
+import { SendWaits } from './send-waits.js';
 import type { VdiTransferOptions } from './types.js';
 
 const END_MARKER = Buffer.alloc(HEADROOM_BYTES);
 const IDLE_MS = 15 * 60_000;
 const KEPT_BODY = 4096;
+/** A PUT that was faster holds nothing up. */
+const WORTH_A_LOOK_MS = 500;
 
 /**
  * Opens `PUT /import_raw_vdi?chunked` and waits for its early 200.
@@ -26,6 +29,8 @@ class SegmentPut implements SegmentWriter {
   readonly #socket: TLSSocket;
   readonly #options: VdiTransferOptions;
   readonly #patience: Patience;
+  readonly #waits: SendWaits;
+  readonly #openedAt = performance.now();
   #body = Buffer.alloc(0);
   #broken: Error | undefined;
   #endSeen = false;
@@ -40,6 +45,7 @@ class SegmentPut implements SegmentWriter {
     this.#socket = socket;
     this.#options = options;
     this.#patience = new Patience(options.idleTimeoutMs ?? IDLE_MS, (error) => socket.destroy(error));
+    this.#waits = new SendWaits(socket);
     socket.on('data', (data: Buffer) => {
       // A successful import has an empty body; XAPI writes the reason of a failure here.
       if (this.#body.length < KEPT_BODY) this.#body = Buffer.concat([this.#body, data]);
@@ -48,6 +54,7 @@ class SegmentPut implements SegmentWriter {
       const over = () => {
         this.#isOver = true;
         this.#patience.stop();
+        this.#waits.stop();
         // An answer before our end marker can only be a failure. But one to it may be seen before Node says that the marker
         // has left: it says so after the poll in which both happen.
         setImmediate(() => this.#waiting.forEach((fail) => fail()));
@@ -75,6 +82,7 @@ class SegmentPut implements SegmentWriter {
 
   async finish(): Promise<void> {
     const options = this.#options;
+    if (performance.now() - this.#openedAt > WORTH_A_LOOK_MS) await this.#waits.look();
     await this.#send(END_MARKER);
     // No half-close: the server closes once everything is on disk and the disk is detached.
     this.#patience.waits();
@@ -83,6 +91,14 @@ class SegmentPut implements SegmentWriter {
     const clean = this.#endSeen && this.#broken === undefined && this.#body.length === 0;
     this.#socket.destroy();
     if (!clean || outcome.status !== 'success') throw importFailure(options, outcome, this.#body, this.#broken);
+  }
+
+  linkShare(): number | undefined {
+    return this.#waits.linkShare;
+  }
+
+  linkBytesPerSecond(): number | undefined {
+    return this.#waits.linkBytesPerSecond;
   }
 
   abort(): void {
