@@ -25,11 +25,26 @@ export interface Row {
   stunnel?: boolean;
   /** The source takes so long for each read. */
   readMs?: number;
+  /** Read through VDDK (the mock) from a chain of so many links. */
+  links?: number;
+  /** MiB/s for all disks together, for equal shares of the bytes one after the other. */
+  limits?: number[];
 }
 
-export type Figure = 'rate' | 'cpuPerGiB' | 'wall' | 'rss' | 'sentRatio' | 'loopP99Ms' | 'loopMaxMs' | 'slowestShare';
+export type Figure =
+  | 'rate'
+  | 'megabytes'
+  | 'cpuPerGiB'
+  | 'wall'
+  | 'rss'
+  | 'sentRatio'
+  | 'loopP99Ms'
+  | 'loopMaxMs'
+  | 'slowestShare'
+  | 'heldLeast'
+  | 'heldMost';
 
-/** A figure of one row, as it is or divided by the same figure of another row. */
+/** A figure of one row, as it is or divided by the same figure of another row; without a bound it is only told. */
 export interface Target {
   what: string;
   figure: Figure;
@@ -217,5 +232,60 @@ export function cases(scale = 1): Case[] {
         likeC.map((t) => ({ ...t, what: `${t.what}, ${how}`, row: `${OURS}, ${how}`, over: `${C}, ${how}` })),
       ),
     },
+    limited(sized(256 * MiB)),
+    {
+      ...{
+        id: 'j',
+        title: "the guide's figures, 150 MB/s for a disk and 500 MB/s in total, beside the ceiling of this machine",
+      },
+      disks: { full: { virtualBytes: sized(GiB) } },
+      rows: [
+        { ...ours, name: 'one disk' },
+        { ...ours, name: 'four disks at once', count: 4, temporal: true },
+        { name: 'nbdcopy to null', by: 'nbdcopy' },
+      ],
+      base: 'nbdcopy to null',
+      targets: [
+        { what: 'MB/s of one disk', figure: 'megabytes', row: 'one disk', atLeast: 150 },
+        { what: 'MB/s of four disks', figure: 'megabytes', row: 'four disks at once', atLeast: 500 },
+        { what: 'MB/s of nbdcopy, which only reads', figure: 'megabytes', row: 'nbdcopy to null' },
+      ],
+    },
+    {
+      ...{ id: 'k', title: 'a disk of 4 GiB of which 1 % is used, beside a full one' },
+      disks: {
+        full: { virtualBytes: sized(4 * GiB) },
+        sparse: { virtualBytes: sized(4 * GiB), scatteredBytes: Math.round((sized(4 * GiB) * 0.01) / MiB) * MiB },
+      },
+      rows: [
+        { ...ours, name: 'full' },
+        { ...ours, name: '1 % used', disk: 'sparse' },
+      ],
+      base: 'full',
+      targets: [{ what: 'time over a full disk', figure: 'wall', row: '1 % used', over: 'full', atMost: 0.1 }],
+    },
+    {
+      ...{ id: 'l', title: 'the same GiB under 1 and under 10 snapshots, by nbdkit vddk and the mock VDDK' },
+      disks: { full: { virtualBytes: sized(GiB) } },
+      rows: [1, 10].map((snapshots) => ({ ...ours, name: `under ${snapshots}`, links: snapshots + 1 })),
+      base: 'under 1',
+      targets: [{ what: 'time over 1 snapshot', figure: 'wall', row: 'under 10', over: 'under 1', atMost: 1.2 }],
+    },
   ];
+}
+
+/** A limit that is changed in the middle, for one disk and for two that share it. */
+function limited(bytes: number): Case {
+  const rows = [1, 2].map((count): Row => ({
+    ...{ ...ours, count, limits: [40, 100, 20] },
+    name: `${count} ${count === 1 ? 'disk' : 'disks'}, 40 then 100 then 20 MiB/s`,
+  }));
+  return {
+    ...{ id: 'i', title: 'a bandwidth limit that is changed twice while disks are copied' },
+    ...{ disks: { full: { virtualBytes: bytes } }, rows, base: rows[0]?.name ?? '' },
+    targets: rows.flatMap(({ name }): Target[] => [
+      { what: `measured over asked, the least, ${name}`, figure: 'heldLeast', row: name, atLeast: 0.9 },
+      { what: `measured over asked, the most, ${name}`, figure: 'heldMost', row: name, atMost: 1.1 },
+    ]),
+  };
 }

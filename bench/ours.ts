@@ -7,11 +7,13 @@ import { NbdClient } from '../src/nbd/index.js';
 import {
   copyPass,
   createHasher,
+  Throttle,
   planFromAreas,
   planFromMap,
   type Checkpoint,
   type Plan,
 } from '../src/transfer/index.js';
+import { Limits } from './limits.js';
 import { openSegmentPut } from '../src/xapi/upload/index.js';
 
 /** What one run of our mover has to do; it comes as JSON in the first argument. */
@@ -29,6 +31,8 @@ export interface Job {
   mapOnly?: boolean;
   /** Warms up first: a worker has copied before, and its code is compiled. */
   warm?: boolean;
+  /** MiB/s for all disks together, for equal shares of the bytes one after the other. */
+  limits?: number[];
   /** Copies as activities of a Temporal worker in this process, one for each disk. */
   temporal?: { address: string };
 }
@@ -44,6 +48,8 @@ export interface Taken {
   loopMaxMs?: number;
   /** Seconds after which each disk was done. */
   done?: number[];
+  /** Of each limit: what was measured, over what was asked. */
+  held?: number[];
 }
 
 const RESOLUTION_MS = 5;
@@ -61,6 +67,7 @@ async function copy(
   ca: string,
   beat?: (details: unknown) => void,
   given?: Plan,
+  limits?: Limits,
 ): Promise<void> {
   const openReader = () => NbdClient.connect({ socketPath });
   let saved: Checkpoint | undefined;
@@ -70,12 +77,15 @@ async function copy(
     ...{ plan, openReader, pass: 'bench', snapshot: 'bench', signal: new AbortController().signal },
     checkpoints: { load: async () => saved, save: async (checkpoint) => void (saved = checkpoint) },
     sink: {
-      open: (_segment, signal) =>
-        openSegmentPut({
+      open: async (_segment, signal) => {
+        const writer = await openSegmentPut({
           ...{ host: { url: `https://127.0.0.1:${job.port}`, tls: { ca } }, sessionId: 's', taskRef: 't', vdiRef: 'v' },
           ...{ taskOutcome: async () => ({ status: 'success' }), signal },
-        }),
+        });
+        return limits?.watching(writer) ?? writer;
+      },
     },
+    ...(limits === undefined ? {} : { throttle: new Throttle(() => Infinity, limits.throttle) }),
     ...(beat === undefined ? {} : { onProgress: beat }),
     ...(job.digests ? {} : { openChain: async (value, chunks) => ({ value, chunks, add: () => undefined }) }),
   });
@@ -128,17 +138,25 @@ async function main(): Promise<void> {
   let firstAt = Infinity;
   let taken: ReturnType<typeof measure> | undefined;
   const ends: number[] = [];
+  const limits = job.limits === undefined ? undefined : new Limits(job.limits, await bytesOf(job));
   const copies = job.sockets.map((socket) => async (beat?: (details: unknown) => void) => {
     firstAt = Math.min(firstAt, performance.now());
     taken ??= measure();
-    await copy(job, socket, ca, beat);
+    await copy(job, socket, ca, beat, undefined, limits);
     ends.push(performance.now());
   });
   await (asActivities?.(job.temporal?.address ?? '', copies) ?? Promise.all(copies.map((run) => run())));
   const done = ends.map((at) => (at - firstAt) / 1000);
+  const held = limits === undefined ? {} : { held: limits.held() };
   process.stdout.write(
-    `${JSON.stringify({ ...(taken ?? measure())(), wall: Math.max(...done), done } satisfies Taken)}\n`,
+    `${JSON.stringify({ ...(taken ?? measure())(), wall: Math.max(...done), done, ...held } satisfies Taken)}\n`,
   );
+}
+
+/** What all disks hold together. */
+async function bytesOf(job: Job): Promise<number> {
+  const plan = await planOf(job, () => NbdClient.connect({ socketPath: job.sockets[0] ?? '' }));
+  return plan.plannedBytes * job.sockets.length;
 }
 
 /**

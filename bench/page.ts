@@ -1,4 +1,4 @@
-import { caseAsMarkdown, type CaseResult } from './report.js';
+import { caseAsMarkdown, isBounded, type CaseResult } from './report.js';
 
 /** docs/performance.md. What a reader has to know stands here; the figures come from the run. */
 export function performancePage(facts: Record<string, string>, results: CaseResult[]): string {
@@ -7,7 +7,7 @@ export function performancePage(facts: Record<string, string>, results: CaseResu
   );
   const others = results.flatMap(({ rows }) => rows.map(({ foreign }) => foreign));
   const foreign = others.reduce((sum, value) => sum + value, 0) / Math.max(1, others.length);
-  const count = results.reduce((sum, { targets }) => sum + targets.length, 0);
+  const count = results.reduce((sum, { targets }) => sum + targets.filter(isBounded).length, 0);
   return `${[
     '# Performance',
     '<!-- Written by `npm run bench -- --write`; change bench/, not this page. -->',

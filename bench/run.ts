@@ -1,13 +1,15 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import net from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { startNbdkit } from '../src/nbd/index.js';
+import { makeChain } from '../lab/vddk/chain.js';
+import { makeVddkLibdir } from '../lab/vddk/libdir.js';
+import { openVddk, startNbdkit } from '../src/nbd/index.js';
 import type { Row } from './cases.js';
 import type { Disk } from './disks.js';
 import { cpuSecondsOf, machineSeconds } from './machine.js';
@@ -101,12 +103,44 @@ interface Kit {
   stop(): Promise<void>;
 }
 
-async function startKit({ nbdkit, folder }: Bench, { readMs }: Row, { path }: Disk): Promise<Kit> {
+async function startKit({ nbdkit, folder }: Bench, { readMs, links }: Row, { path }: Disk): Promise<Kit> {
+  if (links !== undefined) return startVddk(nbdkit, folder, path, links);
   const kit = await startNbdkit({
     ...{ nbdkitCommand: nbdkit, runDir: join(folder, 'run'), subject: path, plugin: ['file', path] },
     ...(readMs === undefined ? {} : { filters: ['delay'], extraArgs: [`rdelay=${readMs}ms`] }),
   });
   return { address: kit.socketPath, pid: kit.pid, stop: kit.stop };
+}
+
+/** Through the real vddk plugin and the lab's library, from a chain of links that hold the disk together. */
+async function startVddk(nbdkitCommand: string, folder: string, path: string, links: number): Promise<Kit> {
+  // Beside the disk: in memory as well, and gone with it.
+  const root = `${path}.chain-${links}`;
+  await mkdir(join(root, 'ds/vm'), { recursive: true });
+  await mkdir(join(root, '@vms'), { recursive: true });
+  const place = { root, datastore: 'ds', vm: 'vm', name: 'vm', snapshot: 'snap' };
+  const [fileName = '', ...older] = await makeChain(path, links, place);
+  await writeFile(join(root, '@vms/vm-1'), `${[fileName, ...older].join('\n')}\n`);
+  const access = { server: '127.0.0.1', port: 443, username: 'u', password: 'p', thumbprintSha1: 'AA' };
+  const libdir = await makeVddkLibdir({ dir: join(root, 'vddk'), root, ...access });
+  const source = await openVddk({
+    ...{
+      ...access,
+      libdir,
+      nbdkitCommand,
+      runDir: join(folder, 'run'),
+      vmMoRef: 'vm-1',
+      snapshotMoRef: 'snap',
+      fileName,
+    },
+    ...{ transports: ['nbdssl'], compression: 'none' },
+  });
+  const pid = Number(await readFile(join(dirname(source.socketPath), 'pid'), 'utf8'));
+  const stop = async () => {
+    await source.stop();
+    await rm(root, { recursive: true, force: true });
+  };
+  return { address: source.socketPath, pid, stop };
 }
 
 /** As Xen Orchestra starts it: TCP, and one thread. */
@@ -153,6 +187,7 @@ function runMover(
         ...{ sockets, port, caFile: bench.certFile, digests: row.digests === true, warm: isWarm(row) },
         ...(row.mapOnly === true ? { mapOnly: true } : {}),
         ...(row.delta === true ? { areasFile: disk.areasFile } : {}),
+        ...(row.limits === undefined ? {} : { limits: row.limits }),
         ...(row.temporal === true ? { temporal: { address: bench.temporalAddress ?? '' } } : {}),
       };
       return answerOf(
