@@ -89,12 +89,20 @@ export function advance(migration: Migration, snapshot: SourceSnapshot): void {
 export const needsParent = ({ disks, transport }: Pick<Migration, 'disks' | 'transport'>): boolean =>
   transport === 'vddk' && disks.some(({ deltaBy }) => deltaBy === 'single-link');
 
-/** What there is to say before the outage of disks that are read from end to end in it; empty where there are none. */
-export function comparedInOutage({ disks }: Migration): string {
-  const compared = disks.filter(({ deltaBy }) => deltaBy === 'compare');
-  if (compared.length === 0) return '';
-  const bytes = compared.reduce((sum, { capacityBytes }) => sum + capacityBytes, 0);
-  return ` Without change tracking ${counted(compared.length, 'disk')} with ${formatBytes(bytes)} will be read whole in the outage, and compared.`;
+/** What there is to say before the outage of disks without change tracking; empty where there are none. */
+export function untrackedInOutage({ disks }: Migration): string {
+  const untracked = disks.filter(({ deltaBy }) => deltaBy !== undefined && deltaBy !== 'cbt');
+  const written = untracked.filter(({ writtenBy }) => writtenBy !== undefined);
+  const compared = untracked.filter((disk) => disk.deltaBy === 'compare' && !written.includes(disk));
+  const bytes = (some: DiskState[]) => formatBytes(some.reduce((sum, { capacityBytes }) => sum + capacityBytes, 0));
+  return [
+    compared.length > 0 &&
+      ` Without change tracking ${counted(compared.length, 'disk')} with ${bytes(compared)} will be read whole in the outage, and compared.`,
+    written.length > 0 &&
+      ` A cutover that came to nothing has written to ${counted(written.length, 'disk')} with ${bytes(written)}: once the source is off you are asked whether to copy in full then (\`full\`), or while it runs again (\`back\`).`,
+  ]
+    .filter((text) => text !== false)
+    .join('');
 }
 
 /** @throws NeedsAttention when a disk has another size than the one that was prepared for. */

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { Bench, MIB, plain, useChosenNbdkit } from '../e2e/harness.js';
+import { Bench, MIB, plain, useChosenNbdkit, waitFor } from '../e2e/harness.js';
 import { bytesAt } from '../e2e/world.js';
 
 let bench: Bench;
@@ -11,6 +11,7 @@ beforeAll(async () => {
     { ...plain('linked'), dataDiskBytes: [8 * MIB + 512], untrackedDisks: [1] },
     { name: 'compared', firmware: 'bios', vsphere: { version: 'vmx-04' } },
     plain('broken', { version: 'vmx-04' }),
+    plain('paused', { version: 'vmx-04' }),
   ]);
 });
 
@@ -107,7 +108,8 @@ describe.concurrent('deltas without change tracking', () => {
       disks: [disk],
     } = await bench.vsphere.vm('broken');
     await bench.vsphere.guestWrite('broken', disk?.deviceKey ?? 0, offset, before);
-    await run.reaches('cutover-approval');
+    const again = await run.reaches('cutover-approval');
+    expect(again.instruction).toContain('A cutover that came to nothing has written to 1 disk with 46.0 MiB');
     await run.say('approveCutover', {});
     await run.reaches('power-off');
     await bench.vsphere.shutdown('broken');
@@ -122,6 +124,41 @@ describe.concurrent('deltas without change tracking', () => {
       'base by all',
     ]);
     expect(report.disks[0]?.vdiUuid).not.toBe(disks[0]?.vdiUuid);
+    expect(await run.comparesEqual(report)).toEqual([true]);
+    expect(report.leftovers).toEqual([]);
+  });
+});
+
+describe('a comparison by ranges', () => {
+  it('[S14] is paused in the outage, goes on where it was, and its changes are read back there', async () => {
+    const [network] = await bench.api.call<string[]>(
+      'network.get_by_name_label',
+      'Pool-wide network associated with eth0',
+    );
+    await bench.api.call('network.add_purpose', network, 'nbd');
+    const run = await bench.migrate('paused', { policy: { transport: 'https' } });
+    await run.goTo('power-off');
+    await bench.guestWrites('paused');
+    await bench.vsphere.addRule({ method: '/folder', count: 10_000, seconds: 0.3 });
+    await bench.vsphere.shutdown('paused');
+    const compared = (atLeast: number) =>
+      waitFor('a comparison under way', async () => {
+        const { steps } = await bench.client.status(run.id);
+        const progress = steps[0]?.progress;
+        return progress?.phase === 'compare' && progress.doneBytes > atLeast ? progress.doneBytes : undefined;
+      });
+    const before = await compared(8 * MIB);
+    await run.say('pause', { reason: 'the switch is replaced' });
+    await run.reaches('resume');
+    await waitFor('the copy to stand', async () => (await bench.client.status(run.id)).steps.length === 0);
+    await run.say('resume', {});
+    expect(await compared(0)).toBeGreaterThanOrEqual(before);
+    await bench.vsphere.clearRules();
+    await run.reaches('acceptance');
+    const report = await run.accept();
+    const final = report.disks[0]?.passes.at(-1);
+    expect(final).toMatchObject({ deltaMethod: 'compare', bytesCompared: report.disks[0]?.capacityBytes });
+    expect(final?.verdicts?.map(({ scope, via }) => `${scope} by ${via}`)).toEqual(['changed by nbd', 'full by nbd']);
     expect(await run.comparesEqual(report)).toEqual([true]);
     expect(report.leftovers).toEqual([]);
   });

@@ -4,7 +4,7 @@ import { step } from '../activity-options.js';
 import { wordAlone } from '../gates.js';
 import type { Gate } from '../gates.js';
 import { AFTER_PARTIAL } from '../names.js';
-import { advance, comparedInOutage, doubt, needsParent } from '../deltas.js';
+import { advance, untrackedInOutage, doubt, needsParent } from '../deltas.js';
 import { copyDisks, newPass } from '../passes.js';
 import type { Pass } from '../passes.js';
 import { Ending } from '../run.js';
@@ -177,7 +177,7 @@ export async function cutoverApproval({ migration, gates }: Run): Promise<void> 
   await removeCleanSnapshot(migration, 'because the test copy was accepted');
   const gate: Gate = {
     waitingFor: 'cutover-approval',
-    instruction: `Approve the cutover of ${migration.input.vm}: the source is shut down, what changed is copied, and the target starts. Budget ${formatDuration(migration.input.policy.downtimeBudgetSeconds)}.${comparedInOutage(migration)}`,
+    instruction: `Approve the cutover of ${migration.input.vm}: the source is shut down, what changed is copied, and the target starts. Budget ${formatDuration(migration.input.policy.downtimeBudgetSeconds)}.${untrackedInOutage(migration)}`,
     accepts: { approveCutover: wordAlone },
   };
   if (!needsParent(migration)) return void (await gates.wait(gate));
