@@ -27,7 +27,8 @@ const RULES: readonly { pattern: RegExp; type: FailureType; next: string }[] = [
     next: 'compare the configured fingerprint with the one that `surefire check` prints.',
   },
   {
-    pattern: /NFC (error 5|.*memory)|failed to allocate the requested|returned error: 5(?!02)\d\d|HTTP 5\d\d|HTTP 429/i,
+    pattern:
+      /NFC (error 5|.*memory)|failed to allocate the requested|(failed to|cannot|could not) lock the file|file is (locked|being used)|returned error: 5(?!02)\d\d|HTTP 5\d\d|HTTP 429/i,
     type: 'SourceBusy',
     next: 'it is tried again; if it stays, lower the number of disks read at once from this host.',
   },
@@ -43,14 +44,19 @@ const RULES: readonly { pattern: RegExp; type: FailureType; next: string }[] = [
     next: 'give the account the Datastore.Browse privilege.',
   },
   {
+    pattern: /do(es)? not have access rights/i,
+    type: 'SourceRefused',
+    next: 'give the account the privileges of VM provisioning (docs/privileges.md), and see that nobody else holds the disk.',
+  },
+  {
     pattern:
-      /could not be contacted|refused connection|connection (was )?(lost|refused|reset|timed out)|couldn't connect|could not resolve|failed to connect|timed? ?out|shutting down|unreachable|vmware-authd|ECONN\w+|EAI_\w+|ENOTFOUND|ETIMEDOUT|socket hang up/i,
+      /could not be contacted|refused connection|connection (was )?(lost|refused|reset|timed out)|couldn't connect|could not resolve|failed to connect|timed? ?out|shutting down|unreachable|resource temporarily unavailable|socket error|server was not found|vmware-authd|ECONN\w+|EAI_\w+|ENOTFOUND|ETIMEDOUT|socket hang up/i,
     type: 'HostUnreachable',
     next: 'check that this worker reaches vCenter on port 443 and every ESXi host on ports 443 and 902.',
   },
   {
     pattern:
-      /cannot open shared object|could not (open|load)|libvixDiskLib|nbdkit-vddk-plugin|unknown (parameter|option)|is not a (valid|known) plugin|no such plugin/i,
+      /QueryAllocatedBlocks: one of the parameters was invalid|cannot open shared object|could not (open|load)|libvixDiskLib|nbdkit-vddk-plugin|unknown (parameter|option)|is not a (valid|known) plugin|no such plugin/i,
     type: 'VddkUnavailable',
     next: 'check `vddkLibdir` and that nbdkit has its vddk plugin, or use `--transport https`.',
   },
