@@ -52,6 +52,7 @@ export async function preflight(
       nics: source.nics.map(({ mac, networkName }) => ({ mac, networkUuid: input.target.networks[networkName] })),
       instanceUuid: vm.instanceUuid,
       repeatReason: input.repeatReason,
+      ...(input.policy.verify && { verify: input.policy.verify }),
     })),
     ...networkFindings(vm, input),
   ];

@@ -56,6 +56,7 @@ export const FINDING_CODES = {
   T8: 'migrated here before',
   T9: 'too much memory',
   T10: 'too many CPUs',
+  T11: 'no NBD for a sample',
   // What reads the disks, and the way to them
   N1: 'nbdkit',
   N2: 'transport',

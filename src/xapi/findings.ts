@@ -3,6 +3,7 @@ import { ALTERNATIVES, formatBytes } from '../shared/index.js';
 import type { Connection } from './connection.js';
 import { limitFindings, targetLimits } from './limits.js';
 import { allRecords, KEYS } from './marks.js';
+import { offersNbd } from './nbd.js';
 import { srFacts } from './pool.js';
 import { QCOW2_LIMIT_BYTES, VHD_LIMIT_BYTES } from './target-vm.js';
 import type { SrFacts } from './types.js';
@@ -22,6 +23,8 @@ export interface TargetPlan {
   memoryBytes?: number;
   cpuCount?: number;
   isWindows?: boolean;
+  /** How passes are to be read back. */
+  verify?: 'full' | 'sampled';
 }
 
 /** Everything about the target that stops a migration or that a person must know. Changes nothing. */
@@ -34,6 +37,7 @@ export async function targetFindings(xapi: Connection, plan: TargetPlan): Promis
     ...firmwareFindings(plan),
     ...(await networkFindings(xapi, plan)),
     ...(await finishedFindings(xapi, plan)),
+    ...(await samplingFindings(xapi, plan)),
   ];
 }
 
@@ -128,6 +132,23 @@ async function finishedFindings(
       observed: `It was migrated here before, as "${String(before[1]['name_label'])}" (${before[1].uuid}).`,
       expected: 'a VM that was not migrated before',
       remedy: 'if it is meant, start with --repeat "why".',
+    },
+  ];
+}
+
+/** A sample needs reads by range; without them more is read than was asked for, which takes time but gives up nothing. */
+async function samplingFindings(xapi: Connection, { name, verify }: TargetPlan): Promise<Finding[]> {
+  if (verify !== 'sampled' || (await offersNbd(xapi))) return [];
+  return [
+    {
+      code: 'T11',
+      severity: 'info',
+      object: name,
+      observed:
+        'Read-backs were asked to be sampled, but the pool offers no NBD: every pass will be read back in full, and what changed in the outage is taken on the word of the pool until then.',
+      expected: 'a network with the purpose `nbd`, and none with `insecure_nbd`',
+      remedy:
+        'nothing, or `xe network-param-add param-name=purpose param-key=nbd uuid=...` for the network that the transfer host uses.',
     },
   ];
 }

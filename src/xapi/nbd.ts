@@ -12,16 +12,21 @@ interface NbdInfo {
 }
 
 /**
+ * Whether the pool offers disks by range over TLS. A network for NBD in clear text does not count, and beside one for TLS it
+ * makes XAPI's server refuse everybody.
+ */
+export async function offersNbd(xapi: Connection): Promise<boolean> {
+  const networks = await allRecords(xapi, 'network');
+  const purposes = new Set(networks.flatMap(([, network]) => network['purpose'] as string[]));
+  return purposes.has('nbd') && !purposes.has('insecure_nbd');
+}
+
+/**
  * Where a VDI can be read by range, over TLS; empty where the pool offers no such thing. First the host that its imports
  * and exports go to. Each names our session: it is asked for anew whenever a connection is opened.
- *
- * A network for NBD in clear text does not count, and beside one for TLS it makes XAPI's server refuse everybody.
  */
 export async function nbdServers(xapi: Connection, vdiUuid: string): Promise<NbdAccess[]> {
-  const purposes = new Set(
-    (await allRecords(xapi, 'network')).flatMap(([, network]) => network['purpose'] as string[]),
-  );
-  if (!purposes.has('nbd') || purposes.has('insecure_nbd')) return [];
+  if (!(await offersNbd(xapi))) return [];
   const [vdiRef] = await recordOf(xapi, 'VDI', vdiUuid);
   const servers = await xapi.call<NbdInfo[]>('VDI.get_nbd_info', vdiRef);
   const preferred = new URL((await vdiAccess(xapi, vdiUuid)).host.url).hostname;

@@ -169,6 +169,19 @@ describe('targetFindings', () => {
     await pool.raw.call('VM.set_recommendations', template, said);
   });
 
+  it('says what becomes of a sampled read-back where the pool offers no NBD', async () => {
+    const xapi = pool.connect();
+    const plan = await planFor({ verify: 'sampled' });
+    expect(await xapi.targetFindings({ ...plan, verify: 'full' })).toEqual([]);
+    const [told] = await xapi.targetFindings(plan);
+    expect(told).toMatchObject({ code: 'T11', severity: 'info', object: 'web01' });
+    expect(told?.observed).toContain('every pass will be read back in full');
+    const [network] = await pool.raw.call<string[]>('network.get_by_name_label', EXTERNAL);
+    await pool.raw.call('network.add_purpose', network, 'nbd');
+    expect(await xapi.targetFindings(plan)).toEqual([]);
+    await pool.raw.call('network.remove_purpose', network, 'nbd');
+  });
+
   it('refuses a VM that was migrated here before, unless a reason is given (R12)', async () => {
     const xapi = pool.connect();
     const { vmUuid } = await makeTarget(pool, xapi, 'm-before');
