@@ -3,14 +3,22 @@ import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
 
 interface Results {
-  cases: { id: string; rows: { name: string; rate: number; cpuPerGiB: number; rss: number; sentRatio?: number }[] }[];
+  cases: {
+    id: string;
+    targets: { what: string; value: number; atLeast?: number; atMost?: number }[];
+    rows: { name: string; rate: number; cpuPerGiB: number; rss: number; sentRatio?: number }[];
+  }[];
+}
+
+async function run(...ids: string[]): Promise<Results['cases']> {
+  const args = ['dist/bench/main.js', '--quick', '--json', '--case', ...ids];
+  const { stdout } = await promisify(execFile)(process.execPath, args, { maxBuffer: 2 ** 24 });
+  return (JSON.parse(stdout) as Results).cases;
 }
 
 // Nothing timed: another machine, another figure. A row that fails ends the benchmark with an error.
 it('the benchmark runs every row of these cases and gives figures', async () => {
-  const args = ['dist/bench/main.js', '--quick', '--json', '--case', 'a', 'b2', 'e', 'g'];
-  const { stdout } = await promisify(execFile)(process.execPath, args, { maxBuffer: 2 ** 24 });
-  const { cases } = JSON.parse(stdout) as Results;
+  const cases = await run('a', 'b2', 'e', 'g');
   expect(cases.map(({ id }) => id)).toEqual(['a', 'b2', 'e', 'g']);
   for (const { id, rows } of cases) {
     expect(rows.map(({ name }) => name)).toEqual(expect.arrayContaining(['ours', 'ours, no digests', 'C mover']));
@@ -26,4 +34,23 @@ it('the benchmark runs every row of these cases and gives figures', async () => 
       if (sentRatio !== undefined) expect(sentRatio).toBeLessThanOrEqual(most);
     }
   }
+});
+
+it("[S21] [S22] the benchmark sets a nearly empty disk against a full one, and the guide's figures beside the ceiling", async () => {
+  const [limits, guide, empty, snapshots] = await run('i', 'j', 'k', 'l');
+  expect(limits?.targets.map(({ atLeast, atMost }) => [atLeast, atMost])).toEqual([
+    ...[1, 2].flatMap(() => [
+      [0.9, undefined],
+      [undefined, 1.1],
+    ]),
+  ]);
+  expect(guide?.targets).toMatchObject([
+    { what: 'MB/s of one disk', atLeast: 150 },
+    { what: 'MB/s of four disks', atLeast: 500 },
+    { what: 'MB/s of nbdcopy, which only reads' },
+  ]);
+  for (const { value } of guide?.targets ?? []) expect(value).toBeGreaterThan(0);
+  // A hundredth of the data; no machine is so slow that it takes half of the time.
+  expect(empty?.targets[0]?.value).toBeLessThan(0.5);
+  expect(snapshots?.rows.map(({ name }) => name)).toEqual(['under 1', 'under 10']);
 });
