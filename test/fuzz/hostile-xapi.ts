@@ -221,6 +221,7 @@ async function serve(socket: TLSSocket, host: Host): Promise<void> {
   const reader = new SocketReader(socket);
   const head = await reader.readHead(8 * KiB);
   if (typeof head !== 'string') return void socket.destroy();
+  truth.said = 0;
   truth.clientLeft = new Promise((resolve) => void socket.on('end', resolve).on('close', resolve));
   const say = (text: string | Buffer) => ((truth.said += text.length), socket.write(text));
   const redirect = (to: string) => () => socket.write(`HTTP/1.1 302 Found\r\nLocation: ${to}\r\n\r\n`);
