@@ -21,9 +21,9 @@ export interface PlanSources {
  * Finds out what a pass has to read. The same snapshot always gives the same plan; its digest in the checkpoint proves it.
  *
  * A delta is what changed since a changeId, as vSphere tells; or what the snapshot's own link holds; or what differs from
- * the target (R4). A fault of the first two is `ChangeTrackingReset`, never silence (R8). A base pass takes the library's
- * own map over VDDK, and over https what CBT calls allocated (R35); without either, everything is read and zeroes are not
- * sent.
+ * the target (R4). A fault of the first two is `ChangeTrackingReset`, never silence (R8). A base pass takes what CBT calls
+ * allocated, on every transport, so that another one can go on with it (D12). Where that query is refused (no tracking, or
+ * away from VMFS), it takes the library's own map over VDDK, and over https everything is read and zeroes are not sent (R35).
  */
 export async function planPass(
   input: CopyDiskInput,
@@ -54,19 +54,16 @@ export async function planPass(
         bytesCompared: capacityBytes,
       };
   }
-  if (input.transport === 'vddk') {
-    return mapped(connect, async (nbd) => ({
-      plan: await planFromMap(kind, capacityBytes, nbd.mapExtents()),
-      deltaMethod: nbd.hasMap ? 'map' : 'all',
-    }));
-  }
   try {
     return { plan: await planFromAreas(kind, capacityBytes, await areasSince('*')), deltaMethod: 'cbt' };
   } catch (error) {
-    // Away from VMFS the query for everything allocated may be refused; then there is no map, and all is read (R35).
     if (!['ChangeTrackingReset', 'ChangedAreasInvalid'].includes(failureTypeOf(error) ?? '')) throw error;
-    return { plan: await planWholeDisk(kind, capacityBytes), deltaMethod: 'all' };
   }
+  if (input.transport === 'https') return { plan: await planWholeDisk(kind, capacityBytes), deltaMethod: 'all' };
+  return mapped(connect, async (nbd) => ({
+    plan: await planFromMap(kind, capacityBytes, nbd.mapExtents()),
+    deltaMethod: nbd.hasMap ? 'map' : 'all',
+  }));
 }
 
 async function mapped<T>(connect: () => Promise<NbdClient>, use: (nbd: NbdClient) => Promise<T>): Promise<T> {

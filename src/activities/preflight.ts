@@ -139,7 +139,7 @@ function chooseTransport(
 }
 
 /** Disks that `/folder` does not serve as one flat file. */
-function httpsObstacles(vm: SourceVm): string[] {
+export function httpsObstacles(vm: SourceVm): string[] {
   return vm.disks.flatMap((disk) => {
     if (disk.kind !== 'flat') return [`${disk.label} is ${disk.kind}, not a flat file`];
     if (disk.datastore && /vsan|vvol/i.test(disk.datastore.type))

@@ -7,6 +7,7 @@ import { isOwnedBy } from '../vsphere/index.js';
 import type { SnapshotInfo, Vsphere } from '../vsphere/index.js';
 import type { Deps } from './deps.js';
 import { poll } from './polling.js';
+import { httpsObstacles } from './preflight.js';
 import type { Activities, SourceRef } from './types.js';
 
 type SourceActivities = Pick<
@@ -17,6 +18,7 @@ type SourceActivities = Pick<
   | 'setChangeTracking'
   | 'createSourceSnapshot'
   | 'requireUnchained'
+  | 'httpsObstacles'
   | 'revertSource'
   | 'observeGuest'
   | 'watchToolsRemoval'
@@ -82,6 +84,10 @@ export function sourceActivities({ vsphere, config }: Deps): SourceActivities {
       const disks = await vsphere(vcenter).snapshotDisks({ snapshotMoRef });
       refuseParents(disks, snapshotMoRef);
       return disks.map(pickDisk);
+    },
+
+    async httpsObstacles({ vcenter, vmMoRef }) {
+      return httpsObstacles(await vsphere(vcenter).inspectVm({ vmMoRef }));
     },
 
     async revertSource({ vcenter, vmMoRef, snapshotMoRef, powerOn }) {

@@ -171,6 +171,8 @@ export interface Activities {
   setChangeTracking(input: SourceRef & { enabled: boolean }): Promise<void>;
   /** @param alone Nothing else may be in the chain: a foreign snapshot or a parent stops it (R3). */
   createSourceSnapshot(input: SourceRef & { name: string; alone: boolean }): Promise<SourceSnapshot>;
+  /** Why the disks cannot be read over https; empty when nothing is in the way. */
+  httpsObstacles(input: SourceRef): Promise<string[]>;
   /** After removing what lay below it: the snapshot's disks again, refused when one still has a parent (R3). */
   requireUnchained(input: SourceRef & { snapshotMoRef: string }): Promise<SourceSnapshot['disks']>;
   revertSource(input: SourceRef & { snapshotMoRef: string; powerOn: boolean }): Promise<void>;

@@ -10,7 +10,7 @@ import { report } from './commands/report.js';
 import { status } from './commands/status.js';
 import { up } from './commands/up.js';
 import { watch } from './commands/watch.js';
-import { approve, cancel, limit, note, pause, reject, resume, revert, rollback } from './commands/words.js';
+import { approve, cancel, limit, note, pause, reject, resume, revert, rollback, transport } from './commands/words.js';
 import { run } from './context.js';
 
 /** The whole command line. Wrong usage throws commander's own error, so that the caller chooses the exit code. */
@@ -111,6 +111,15 @@ export function createProgram(): Command {
     .addArgument(new Argument('<RATE>', 'MiB per second, or `off`').argParser(rate))
     .option('--reason <TEXT>', 'why; kept in the record')
     .action(run(limit));
+  command(
+    'transport <VM>',
+    'read the disks in the other way from here on; what was copied stays',
+    'transport web01 https --reason "port 902 is closed"',
+  )
+    .addArgument(new Argument('<NAME>', 'vddk or https').choices(['vddk', 'https']))
+    .requiredOption('--reason <TEXT>', 'why; kept in the record')
+    .option('--end-baseline', 'to https in the middle of the first copy: `vm starting point` may be removed for it')
+    .action(run(transport));
   command('rollback <VM>', 'back to the source', 'rollback web01 --reason "application fails"')
     .requiredOption('--reason <TEXT>', 'why; kept in the record')
     .action(run(rollback));

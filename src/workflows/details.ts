@@ -20,7 +20,7 @@ const TASK: Record<WaitingFor, string> = {
 const RECENT = 8;
 
 /** Possible at any time, so they would only be in the way among the answers. */
-const ALWAYS = ['addNote', 'pause', 'setLimit'];
+const ALWAYS = ['addNote', 'pause', 'setLimit', 'switchTransport'];
 
 /**
  * Current Details as the Web UI shows them in half a page's width: Markdown without tables (UI 2.50 draws no borders) and

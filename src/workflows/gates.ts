@@ -12,6 +12,7 @@ import type {
   SetLimit,
 } from './messages.js';
 import { now } from './state.js';
+import { switchTransport } from './transport.js';
 import type { Migration } from './state.js';
 
 /** Looks at the facts before a message counts; throws EvidenceMissing when they do not agree. */
@@ -35,6 +36,9 @@ function goesBack({ name, argument }: AnyMessage): boolean {
   const said = 'then' in argument ? argument.then : 'decision' in argument ? argument.decision : name;
   return ['rollback', 'abort', 'back'].includes(said);
 }
+
+/** Words that need no gate, where `Pause` allows them. */
+const ANY_TIME: MessageName[] = ['pause', 'resume', 'switchTransport'];
 
 /** No evidence beyond the word. */
 export const wordAlone = async (): Promise<void> => {};
@@ -142,9 +146,8 @@ export class Gates {
     if (name === 'setLimit') return validateLimit(vm, argument as SetLimit);
     if (name === 'rollback' && this.interrupt) return;
     const { stage, waitingFor, allowed } = this.#migration.status;
-    if (
-      name === 'pause' || name === 'resume' ? !allowed.includes(name) : !this.#open || !(name in this.#open.accepts)
-    ) {
+    const isHeard = this.#accepts(name) || (ANY_TIME.includes(name) && allowed.includes(name));
+    if (!isHeard) {
       throw failure('WrongStage', {
         what: `${name} for ${vm} was refused: the migration is in stage ${stage}${waitingFor === 'none' ? ' and waits for nobody' : `, waiting for ${waitingFor}`}.`,
         why: `It accepts now: ${allowed.join(', ') || 'nothing'}.`,
@@ -152,7 +155,7 @@ export class Gates {
       });
     }
     if (name === 'pause' || name === 'resume') return;
-    if (this.#decision || this.#busy) {
+    if ((this.#open && this.#decision) || this.#busy) {
       throw failure('WrongStage', {
         what: `${name} for ${vm} was refused: ${this.#decision?.name ?? this.#busy} is already being dealt with.`,
         next: `look at \`surefire status ${vm}\`.`,
@@ -176,14 +179,15 @@ export class Gates {
       migration.note('Rollback was asked for.', message.argument);
       migration.pause.end('The pause is over.', message.argument);
       this.interrupt(message.argument);
+    } else if (message.name === 'switchTransport' && !this.#accepts(message.name)) {
+      await this.#busyWith(message.name, () => switchTransport(migration, message.argument));
     } else await this.#decide(message);
     return { stage: migration.stage, acceptedAt: now() };
   }
 
   async #decide(message: AnyMessage): Promise<void> {
     const gate = this.#open;
-    this.#busy = message.name;
-    try {
+    await this.#busyWith(message.name, async () => {
       // The union of names and arguments is one message; TypeScript cannot follow it through the table.
       const evidence = gate?.accepts[message.name] as Evidence<typeof message.name> | undefined;
       await evidence?.(message.argument as never);
@@ -192,6 +196,18 @@ export class Gates {
       }
       this.#migration.note(`${message.name} was accepted.`, message.argument);
       this.#decision = message;
+    });
+  }
+
+  #accepts(name: MessageName): boolean {
+    return this.#open !== undefined && name in this.#open.accepts;
+  }
+
+  /** One message at a time: what another one would answer may look different afterwards. */
+  async #busyWith(name: MessageName, act: () => Promise<void>): Promise<void> {
+    this.#busy = name;
+    try {
+      await act();
     } finally {
       this.#busy = undefined;
     }

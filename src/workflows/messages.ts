@@ -1,5 +1,5 @@
 import { defineQuery, defineSignal, defineUpdate } from '@temporalio/workflow';
-import type { MigrationStatus, Stage, Word } from '../shared/index.js';
+import type { MigrationStatus, Stage, Transport, Word } from '../shared/index.js';
 
 /** Answer of an accepted update. */
 export interface Accepted {
@@ -24,6 +24,12 @@ export interface RejectTestCopy extends Word {
 export interface DecideAfterFailure extends Word {
   /** `retry` the failed step, copy the doubtful disks in `full` (a longer outage after power-off), go `back` to cutover approval, or `abort`. */
   decision: 'retry' | 'full' | 'back' | 'abort';
+}
+
+export interface SwitchTransport extends Word {
+  to: Transport;
+  /** To https while `vm starting point` stands: it may be removed for it. */
+  endBaseline?: boolean;
 }
 
 export interface AddNote extends Word {
@@ -56,6 +62,8 @@ export const MESSAGES = {
   pause: 'Hold everything at the next safe point: {"operator":"you","reason":"why"}',
   resume: 'Go on after a pause: {"operator":"you"}',
   setLimit: 'Copy no faster than: {"operator":"you","mibPerSecond":50}, without a number as fast as it can',
+  switchTransport:
+    'Read the disks in the other way from here on: {"operator":"you","reason":"why","to":"https"} or "vddk"',
   addNote: 'Attach a note or a fix: {"operator":"you","text":"...","fix":false}',
 } as const;
 
@@ -76,6 +84,7 @@ export interface MessageArguments {
   pause: Word;
   resume: Word;
   setLimit: SetLimit;
+  switchTransport: SwitchTransport;
   addNote: AddNote;
 }
 

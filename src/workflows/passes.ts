@@ -97,12 +97,18 @@ async function copyOne(migration: Migration, pass: Pass, disk: DiskState, mayRed
     await transferOne(migration, pass, disk);
   } catch (error) {
     const type = failureTypeOf(error);
-    // A full pass has nothing left to doubt.
-    if (!mayRedo || pass.inputs.get(deviceKey)?.since === undefined || !DOUBTS.includes(type ?? '')) throw error;
+    const isFull = pass.inputs.get(deviceKey)?.since === undefined;
+    // A full pass has nothing left to doubt but what was begun: another transport may have another map of it (R14).
+    const mayBeRedone = isFull ? type === 'PlanChanged' && !pass.renewed.has(deviceKey) : DOUBTS.includes(type ?? '');
+    if (!mayRedo || !mayBeRedone) throw error;
     const why = type === 'ChangeTrackingReset' ? 'change tracking was reset' : failureMessageOf(error).split('\n')[0];
     migration.note(`${disk.label}: ${why}, so it is copied in full to a new disk.`);
     doubt(disk);
     pass.inputs.delete(deviceKey);
+    if (isFull) {
+      await renew(migration, disk);
+      pass.renewed.add(deviceKey);
+    }
     await copyOne(migration, pass, disk, mayRedo);
   }
 }

@@ -1,12 +1,15 @@
 import { RetryState } from '@temporalio/common';
 import { ActivityFailure, CancellationScope, condition, isCancellation } from '@temporalio/workflow';
-import type { MigrationStatus, Paused, Stage, Word } from '../shared/index.js';
+import type { MigrationStatus, Paused, Stage, WaitingFor, Word } from '../shared/index.js';
 import type { MessageName } from './messages.js';
 import { nextOnClock } from './snapshot-clock.js';
 import type { Migration } from './state.js';
 
 /** Where a pause would hold nothing: the rest is undone, or done, in one go. */
 const UNSTOPPABLE: Stage[] = ['finish', 'rolling-back'];
+
+/** Gates between copies: there nothing is read, and nothing begins before they open. */
+const BETWEEN_COPIES: WaitingFor[] = ['tools-removal', 'verification', 'cutover-approval'];
 
 /**
  * A person holds the migration (S14). Copies and read-backs are stopped at a checkpoint and begun again with the same
@@ -17,6 +20,10 @@ export class Pause {
   readonly #migration: Migration;
   readonly #transfers = new Set<CancellationScope>();
   #word: Paused | undefined;
+  /** How many calls of `around` have not returned. */
+  #rounds = 0;
+  /** Settles when what needs everything to stand still is done. */
+  #still: Promise<unknown> | undefined;
 
   constructor(migration: Migration) {
     this.#migration = migration;
@@ -52,20 +59,43 @@ export class Pause {
     }
   }
 
+  /** Whether something is transferred, be it that a pause holds it. */
+  get isTransferring(): boolean {
+    return this.#rounds > 0;
+  }
+
+  /** Stops the transfers at a checkpoint, does this, and lets them go on, whatever came of it. */
+  async standStill(act: () => Promise<void>): Promise<void> {
+    for (const transfer of this.#transfers) transfer.cancel();
+    const acting = condition(() => this.#transfers.size === 0).then(act);
+    this.#still = acting.catch(() => undefined).then(() => (this.#still = undefined));
+    await acting;
+  }
+
   /**
    * Runs transfers to their end, however often they are stopped and begun again.
    *
    * @param transfers Leaves alone what an earlier round has finished.
    */
   async around(transfers: () => Promise<void>): Promise<void> {
+    this.#rounds += 1;
+    try {
+      await this.#untilDone(transfers);
+      if (this.#still) await this.#still;
+    } finally {
+      this.#rounds -= 1;
+    }
+    await this.safePoint();
+  }
+
+  async #untilDone(transfers: () => Promise<void>): Promise<void> {
     for (;;) {
       // Without a pause they begin in the same breath as ever: histories of before must replay.
-      if (this.#word) await this.safePoint();
+      while (this.#word || this.#still) await (this.#still ?? this.safePoint());
       const scope = new CancellationScope();
       this.#transfers.add(scope);
       try {
-        await scope.run(transfers);
-        break;
+        return await scope.run(transfers);
       } catch (error) {
         // The migration itself was cancelled, or the failure would come again.
         const isOurs = scope.consideredCancelled && !CancellationScope.current().consideredCancelled;
@@ -74,13 +104,13 @@ export class Pause {
         this.#transfers.delete(scope);
       }
     }
-    await this.safePoint();
   }
 
   /** The migration as it looks while it is held: what a gate waits for, or else the resume. */
   shownIn(status: MigrationStatus): MigrationStatus {
     const mayPause = status.outcome === 'running' && !UNSTOPPABLE.includes(status.stage);
     const words: MessageName[] = this.#word ? ['resume'] : mayPause ? ['pause'] : [];
+    if (mayPause && (this.isTransferring || BETWEEN_COPIES.includes(status.waitingFor))) words.push('switchTransport');
     const shown = { ...status, allowed: [...status.allowed, ...words] };
     if (this.#word === undefined) return shown;
     const { at, operator, reason } = this.#word;

@@ -1,5 +1,5 @@
 import type { SurefireClient } from '../../client.js';
-import { failure, type MigrationStatus, type Word } from '../../shared/index.js';
+import { failure, type MigrationStatus, type Transport, type Word } from '../../shared/index.js';
 import type { DecideAfterFailure, MessageArguments, MessageName, RejectTestCopy } from '../../workflows/messages.js';
 import type { Context } from '../context.js';
 import { findMigration } from '../find-migration.js';
@@ -104,6 +104,16 @@ export async function resume(context: Context, options: { reason?: string }, vm:
   for (const activityId of paused) await client.unpauseStep(migrationId, activityId, word);
   if (paused.length === 0 || status?.paused) return tell(context, migrationId, 'resume', word);
   context.result({ migrationId, unpaused: paused }, `Resumed: ${paused.join(', ')} of ${migrationId}.`);
+}
+
+/** Reads the disks in the other way from here on. */
+export async function transport(
+  context: Context,
+  { endBaseline, ...options }: { reason: string; endBaseline?: boolean },
+  vm: string,
+  to: Transport,
+): Promise<void> {
+  return tell(context, vm, 'switchTransport', { ...wordOf(context, options), to, endBaseline });
 }
 
 /** Ends a migration in order: everything it made is undone, the source is as it was found. */
