@@ -43,7 +43,7 @@ describe.concurrent('a pause', () => {
       await run.say('pause', { reason: `at ${percent} %` });
       const status = await stands(run);
       expect(status).toMatchObject({
-        ...{ stage: 'base-copy', waitingFor: 'resume', allowed: ['resume'] },
+        ...{ stage: 'base-copy', waitingFor: 'resume', allowed: ['resume', 'switchTransport'] },
         paused: { operator: 'olga', reason: `at ${percent} %` },
       });
       await expectStopped(run, vdi, worker);

@@ -104,7 +104,7 @@ describe.concurrent('messages', () => {
     const early = await failureOf(run.say('approveCutover', {}));
     expect(early.type).toBe('WrongStage');
     expect(early.message).toContain('approveCutover for talker was refused: the migration is in stage verification');
-    expect(early.message).toContain('It accepts now: acceptTestCopy, rejectTestCopy, addNote, pause.');
+    expect(early.message).toContain('It accepts now: acceptTestCopy, rejectTestCopy, addNote, pause, switchTransport.');
     expect((await failureOf(run.say('acceptTestCopy', { operator: ' ' }))).message).toContain(
       'does not say who speaks',
     );
