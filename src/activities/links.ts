@@ -25,9 +25,10 @@ export class SourceLinks {
       const now = performance.now();
       if (now - link.probedAt < FRESH_MS) return;
       link.probedAt = now;
+      const before = used(link);
       probe()
-        // What the transfers moved meanwhile was carried as well.
-        .then((rate) => (link.carries = rate === undefined ? undefined : rate + used(link)))
+        // What the transfers moved all the while was carried as well.
+        .then((rate) => (link.carries = rate === undefined ? undefined : rate + Math.min(before, used(link))))
         .catch(() => undefined);
     };
     look();

@@ -104,7 +104,7 @@ function paceOf(pass: PassRecord): string {
   return [
     `${formatDuration(seconds)}${rate}${bottleneck === undefined ? '' : `, slowest: ${bottleneck}`}`,
     `waited ${waits.map(([time, what]) => `${time.toFixed(1)} s for ${what}`).join(', ')}`,
-    ...(carried.length === 0 ? [] : [`the network carries ${carried.join(', ')}`]),
+    ...(carried.length === 0 ? [] : [`one connection carries ${carried.join(', ')}`]),
   ].join('; ');
 }
 

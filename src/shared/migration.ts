@@ -165,7 +165,7 @@ export interface PassFigures {
   bottleneck?: Bottleneck;
   /** Where it was read from: the ESXi host that the VM was on. */
   esxiHost?: string;
-  /** Bytes per second that the networks were seen to carry, by a probe and by the kernel's count, as far as they could be seen. */
+  /** Bytes per second that one connection over each network was seen to carry, by a probe and by the kernel's count, as far as it could be seen. */
   links?: { vmware?: number; xcpng?: number };
   planDigest: string;
   chainDigest: string;

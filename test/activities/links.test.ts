@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { SourceLinks } from '../../src/activities/links.js';
 
 describe('the way to a vCenter', () => {
@@ -17,15 +17,19 @@ describe('the way to a vCenter', () => {
     expect(one.linkShare()).toBe(0);
   });
 
-  it('carries what was moved during the probe as well', async () => {
+  it('is probed again after two minutes, and carries what was moved all the while as well', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
     const links = new SourceLinks();
-    let tell: (rate: number) => void = () => undefined;
-    const user = links.join('a', () => new Promise((resolve) => (tell = resolve)));
+    const rates = [100, 40];
+    const user = links.join('a', async () => rates.shift());
+    await setImmediate();
     user.moves(60);
-    tell(40);
+    expect([user.linkShare(), user.carries()]).toEqual([0, 100]);
+    vi.advanceTimersByTime(121_000);
+    user.linkShare();
     await setImmediate();
     expect(user.carries()).toBe(100);
-    expect(user.linkShare()).toBe(0);
+    vi.useRealTimers();
   });
 
   it('is not told from the server where nothing can be probed', async () => {
