@@ -279,4 +279,5 @@ test.each(['cbt', 'single-link', 'compare'] as const)(
     expect((counts[way] ?? 0) - before).toBeGreaterThan(RUNS / 2);
     expect(counts['broken off']).toBeGreaterThan(RUNS / 10);
   },
+  60_000 + RUNS * 500,
 );
