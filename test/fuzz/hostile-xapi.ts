@@ -118,6 +118,8 @@ export async function hostileXapi(seed: number): Promise<Outcome> {
   }
 }
 
+/** What comes on another connection is another story. */
+const REDIRECTED = 'redirected';
 /** The driver itself gave up. */
 const LEFT = new Error('left by the driver');
 
@@ -221,10 +223,13 @@ async function serve(socket: TLSSocket, host: Host): Promise<void> {
   const reader = new SocketReader(socket);
   const head = await reader.readHead(8 * KiB);
   if (typeof head !== 'string') return void socket.destroy();
-  truth.said = 0;
+  Object.assign(truth, { said: 0, hasMarker: false, hasEnded: false });
   truth.clientLeft = new Promise((resolve) => void socket.on('end', resolve).on('close', resolve));
   const say = (text: string | Buffer) => ((truth.said += text.length), socket.write(text));
-  const redirect = (to: string) => () => socket.write(`HTTP/1.1 302 Found\r\nLocation: ${to}\r\n\r\n`);
+  const redirect = (to: string) => () => {
+    socket.write(`HTTP/1.1 302 Found\r\nLocation: ${to}\r\n\r\n`);
+    return REDIRECTED;
+  };
   const bad: (() => unknown)[] = [
     () => socket.write(spoilt(OK, random, truth)),
     ...[`https://127.0.0.1:${port}/import_raw_vdi?a=%0d%0ab`, `https://127.0.0.1:${port}`].map(redirect),
@@ -249,7 +254,7 @@ async function serve(socket: TLSSocket, host: Host): Promise<void> {
     () => tcp.resetAndDestroy(),
   ];
   const start = random.below(4);
-  if (evil(0.2)) await random.pick(bad)();
+  if (evil(0.2) && (await random.pick(bad)()) === REDIRECTED) return;
   else
     socket.write(
       start === 0 ? OK.replace('\r\n\r\n', '\r\nContent-Length: 7\r\nTransfer-Encoding: chunked\r\n\r\n') : OK,
