@@ -173,9 +173,7 @@ export class NbdConnection {
 
   #checkProgress(): void {
     if (this.#pending.size > 0 && Date.now() - this.#progressAt > this.#requestMs) {
-      this.lose(
-        `no progress for ${this.#requestMs} ms although ${this.#pending.size} requests are outstanding`,
-      );
+      this.lose(`no progress for ${this.#requestMs} ms although ${this.#pending.size} requests are outstanding`);
     }
   }
 
