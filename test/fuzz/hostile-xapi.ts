@@ -33,6 +33,8 @@ interface Truth {
   said: number;
   /** The host closed the connection; Node does not tell whether TLS said goodbye first. */
   hasEnded: boolean;
+  /** It went away without a word: when the client hears of that nobody knows. */
+  isGone: boolean;
   /** And the client has closed it too. */
   clientLeft: Promise<void>;
   /** The host behaves, whatever its task says. */
@@ -50,7 +52,14 @@ export async function hostileXapi(seed: number): Promise<Outcome> {
   const random = new Random(seed);
   const [mine, foreign] = await certificates;
   const truth: Truth = {
-    ...{ received: createHash('sha1'), hasMarker: false, said: 0, hasEnded: false, clientLeft: Promise.resolve() },
+    ...{
+      received: createHash('sha1'),
+      hasMarker: false,
+      said: 0,
+      hasEnded: false,
+      isGone: false,
+      clientLeft: Promise.resolve(),
+    },
     isFair: random.chance(0.25),
   };
   /** Whether something is done that is not right; never where the host behaves. */
@@ -158,7 +167,7 @@ async function upload(options: VdiTransferOptions, random: Random, truth: Truth,
   });
   const isWhole = truth.hasMarker && truth.received.digest('hex') === sent.update(MARKER).digest('hex');
   if (truth.said > 0) throw new Error('WRONG: an import is done whose answer had a body');
-  if (isOver || !truth.hasEnded || (truth.hasMarker && !isWhole))
+  if (isOver || !(truth.hasEnded || truth.isGone) || (truth.hasMarker && !isWhole))
     throw new Error('WRONG: an import is done that was not');
 }
 
@@ -223,7 +232,7 @@ async function serve(socket: TLSSocket, host: Host): Promise<void> {
   const reader = new SocketReader(socket);
   const head = await reader.readHead(8 * KiB);
   if (typeof head !== 'string') return void socket.destroy();
-  Object.assign(truth, { said: 0, hasMarker: false, hasEnded: false });
+  Object.assign(truth, { said: 0, hasMarker: false, hasEnded: false, isGone: false });
   truth.clientLeft = new Promise((resolve) => void socket.on('end', resolve).on('close', resolve));
   const say = (text: string | Buffer) => ((truth.said += text.length), socket.write(text));
   const redirect = (to: string) => () => {
@@ -274,7 +283,7 @@ async function receive(socket: TLSSocket, reader: SocketReader, host: Host, say:
     () => say(text),
     () => drip(socket, text, say),
     () => flood(socket, text, say),
-    () => ((truth.hasEnded = true), socket.destroy()),
+    () => ((truth.isGone = true), socket.destroy()),
     () => tcp.resetAndDestroy(),
     () => tcp.write(random.bytes(40)),
     () => sleep(2 * TIMEOUT_MS),
