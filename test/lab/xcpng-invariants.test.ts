@@ -270,11 +270,15 @@ describe('tasks, events, transport', () => {
     expect(counts['vm']).toBe((await pool.call<string[]>('VM.get_all')).length);
     const waiting = events(['vm'], token, 5);
     await pool.call('VM.set_name_label', vm, 'one');
+    const first = await waiting;
+    expect(first.events).toHaveLength(1);
+    expect(first.events[0]).toMatchObject({ class: 'vm', operation: 'mod', ref: vm, snapshot: { name_label: 'one' } });
+    expect(first.token > token).toBe(true);
     await pool.call('VM.set_name_label', vm, 'two');
-    const batch = await waiting;
-    expect(batch.events).toHaveLength(1);
-    expect(batch.events[0]).toMatchObject({ class: 'vm', operation: 'mod', ref: vm, snapshot: { name_label: 'two' } });
-    expect(batch.token > token).toBe(true);
+    await pool.call('VM.set_name_label', vm, 'three');
+    const batch = await events(['vm'], first.token);
+    expect(batch.events).toEqual([expect.objectContaining({ operation: 'mod', ref: vm })]);
+    expect(batch.events[0]?.snapshot).toMatchObject({ name_label: 'three' });
     await pool.call('VM.destroy', vm);
     expect((await events(['vm'], batch.token)).events).toEqual([
       expect.objectContaining({ operation: 'del', ref: vm }),

@@ -194,7 +194,7 @@ describe('DiskOpener', () => {
     const first = await opener.connect();
     const firstSource = opener.source;
     await setVddkFaults(options.libdir, { hang_read: 1 });
-    await expect(first.read(0, 512, Buffer.alloc(1024))).rejects.toThrow('No byte arrived');
+    await expect(first.read(0, 512, Buffer.alloc(1024))).rejects.toThrow('No progress for 300 ms');
     await first.close();
     await setVddkFaults(options.libdir, {});
     const second = await opener.connect();
