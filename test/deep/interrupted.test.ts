@@ -201,6 +201,8 @@ describe.concurrent('acts that are done twice', () => {
     ]);
     const cancelled = (async () => {
       await walk(bench, 'twice-out', out, [], ({ waitingFor }) => waitingFor === 'verification');
+      await out.say('switchTransport', { to: 'https', reason: 'port 902 is closed' });
+      await out.records('are read over https from here on');
       await out.cancel();
       expect((await out.ends()).outcome).toBe('aborted');
     })();
