@@ -11,7 +11,7 @@ import type { Checkpoint, CopyPassOptions, CopyPassResult } from './types.js';
 
 const DEFAULT_SEGMENT_BYTES = 4 * 1024 ** 3;
 const DEFAULT_SEGMENT_SECONDS = 300;
-const DEFAULT_DEPTH = 4;
+const DEFAULT_DEPTH = 6;
 
 /**
  * Copies one pass of one disk, segment by segment, and resumes from the checkpoint store.
