@@ -152,7 +152,7 @@ export function cases(scale = 1): Case[] {
           row: OURS,
           over: 'ours, no digests, a full disk',
           atLeast: 0.7,
-          why: 'It is the CPU of each chunk; two thirds of it are Node, see (b).',
+          why: 'By `perf` a quarter of the CPU here is JavaScript and the streams of Node, an eighth the compiler of V8.',
         },
         { what: 'bytes sent over allocated', figure: 'sentRatio', row: OURS, atMost: 1.0005 },
         overXo(40),
