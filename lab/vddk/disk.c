@@ -12,6 +12,42 @@
 #define CHUNKS_MAX (512u * 1024u) /* per query: 32 GiB at CHUNK_MIN */
 
 static uint64_t opens, queries;
+static pthread_mutex_t open_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct disk *open_disks;
+
+static void remember(struct disk *d) {
+  pthread_mutex_lock(&open_lock);
+  d->next = open_disks;
+  open_disks = d;
+  pthread_mutex_unlock(&open_lock);
+}
+
+static void forget(struct disk *d) {
+  pthread_mutex_lock(&open_lock);
+  for (struct disk **at = &open_disks; *at; at = &(*at)->next)
+    if (*at == d) {
+      *at = d->next;
+      break;
+    }
+  pthread_mutex_unlock(&open_lock);
+}
+
+static void audit_close(struct disk *d, const char *by) {
+  char reads[24], bytes[24], asked[24];
+
+  snprintf(reads, sizeof reads, "%" PRIu64, d->reads);
+  snprintf(bytes, sizeof bytes, "%" PRIu64, d->bytes);
+  snprintf(asked, sizeof asked, "%" PRIu64, d->queries);
+  audit("Close", E_OK, "path", d->path, "reads", reads, "bytes", bytes, "queries", asked, "by", by, NULL);
+}
+
+void audit_left_open(void) {
+  pthread_mutex_lock(&open_lock);
+  for (struct disk *d = open_disks; d; d = d->next)
+    audit_close(d, "exit");
+  open_disks = NULL;
+  pthread_mutex_unlock(&open_lock);
+}
 
 static void release(struct disk *d) {
   for (int i = 0; i < d->links; i++)
@@ -79,6 +115,7 @@ EXPORT VixError VixDiskLib_Open(struct conn *c, const char *path, uint32_t flags
     return rc;
   }
   say(log_info, "mock: opened %s, %" PRIu64 " sectors, %d link(s)", path, d->capacity, d->links);
+  remember(d);
   *out = d;
   return E_OK;
 }
@@ -92,8 +129,6 @@ EXPORT VixError VixDiskLib_Wait(struct disk *d) {
 }
 
 EXPORT VixError VixDiskLib_Close(struct disk *d) {
-  char reads[24], bytes[24], asked[24];
-
   VixDiskLib_Wait(d);
   pthread_mutex_lock(&d->lock);
   d->stop = 1;
@@ -101,10 +136,8 @@ EXPORT VixError VixDiskLib_Close(struct disk *d) {
   pthread_mutex_unlock(&d->lock);
   for (int i = 0; i < d->nthreads; i++)
     pthread_join(d->threads[i], NULL);
-  snprintf(reads, sizeof reads, "%" PRIu64, d->reads);
-  snprintf(bytes, sizeof bytes, "%" PRIu64, d->bytes);
-  snprintf(asked, sizeof asked, "%" PRIu64, d->queries);
-  audit("Close", E_OK, "path", d->path, "reads", reads, "bytes", bytes, "queries", asked, NULL);
+  forget(d);
+  audit_close(d, "caller");
   release(d);
   return E_OK;
 }

@@ -28,7 +28,8 @@ struct disk {
   int stop, lost, nthreads;
   pthread_t threads[MAX_THREADS];
   uint64_t reads, bytes, queries;
-  double free_at; /* bandwidth limiter, seconds on the monotonic clock */
+  double free_at;    /* bandwidth limiter, seconds on the monotonic clock */
+  struct disk *next; /* of those that are open */
 };
 
 /* settings.c */
@@ -53,6 +54,9 @@ VixError open_links(struct disk *d);
 int read_links(struct disk *d, int link, unsigned char *buf, uint64_t len, uint64_t at);
 uint64_t next_data(struct disk *d, uint64_t at, uint64_t end);
 uint64_t data_end(struct disk *d, uint64_t at, uint64_t end);
+
+/* disk.c */
+void audit_left_open(void);
 
 /* io.c */
 void *worker(void *disk);

@@ -44,7 +44,8 @@ async function withNbdkit(client: string, attempt: Attempt = {}) {
     nbdkit,
     [
       ...(attempt.isWritable ? [] : ['-r']),
-      ...['-U', join(home, `socket-${++runs}`), 'vddk', `libdir=${libdir}`, `server=${attempt.server ?? '127.0.0.1'}`],
+      ...['-P', join(home, 'pid'), '-U', join(home, `socket-${++runs}`)],
+      ...['vddk', `libdir=${libdir}`, `server=${attempt.server ?? '127.0.0.1'}`],
       ...[`port=${attempt.port ?? 8989}`, `user=${attempt.user ?? 'root'}`, `password=+${passwordFile}`],
       ...[`thumbprint=${attempt.thumbprint ?? THUMBPRINT}`, `vm=moref=${attempt.vm ?? 'vm-1'}`],
       ...[`file=${attempt.disk ?? DISK}`, ...(attempt.more ?? []), '--run', client],
@@ -240,6 +241,17 @@ describe('mock VDDK behind the real nbdkit plugin', () => {
     // flags: read-only 4, fastlz 32
     expect(opened).toMatchObject({ path: DISK, vm: 'vm-1', snapshot: 'snapshot-7', mode: 'nbdssl', flags: '36' });
     expect(JSON.stringify(calls)).not.toContain(PASSWORD);
+  });
+
+  it('logs what a disk was asked that nbdkit, told to end, leaves open', async () => {
+    await setVddkFaults(libdir, { read_delay_us: 100_000, async_threads: 1 });
+    const log = join(libdir, 'calls.log');
+    await rm(log, { force: true });
+    await withNbdkit(
+      `nbdcopy "$uri" null: & until grep -q Open ${log}; do sleep 0.05; done; kill $(cat ${join(home, 'pid')}); wait`,
+    );
+    const calls = await readVddkCalls(libdir);
+    expect(calls.slice(-2)).toMatchObject([{ call: 'Close', path: DISK, by: 'exit' }, { call: 'Exit' }]);
   });
 
   it('takes a changed password without a restart of anything else', async () => {
