@@ -8,27 +8,7 @@ import type { SnapshotInfo, Vsphere } from '../vsphere/index.js';
 import type { Deps } from './deps.js';
 import { poll } from './polling.js';
 import { httpsObstacles } from './preflight.js';
-import type { Activities, SourceRef } from './types.js';
-
-type SourceActivities = Pick<
-  Activities,
-  | 'listForeignSnapshots'
-  | 'removeSourceSnapshots'
-  | 'removeOwnSnapshots'
-  | 'setChangeTracking'
-  | 'createSourceSnapshot'
-  | 'requireUnchained'
-  | 'httpsObstacles'
-  | 'revertSource'
-  | 'observeGuest'
-  | 'watchToolsRemoval'
-  | 'requestGuestShutdown'
-  | 'runShutdownHook'
-  | 'powerOffSource'
-  | 'waitForPowerOff'
-  | 'planDeltas'
-  | 'markSource'
->;
+import type { SourceActivities, SourceRef } from './types.js';
 
 const POLL_MS = 2_000;
 

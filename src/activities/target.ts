@@ -7,26 +7,7 @@ import { ownSnapshots } from './source.js';
 import { importingName, type OwnedObject, type VmObservation, type Xapi } from '../xapi/index.js';
 import type { Deps } from './deps.js';
 import { poll } from './polling.js';
-import type { Activities } from './types.js';
-
-type TargetActivities = Pick<
-  Activities,
-  | 'createTarget'
-  | 'replaceTargetDisk'
-  | 'snapshotTarget'
-  | 'destroyTargetSnapshot'
-  | 'createTestCopy'
-  | 'startTestCopy'
-  | 'observeStarted'
-  | 'destroyTestCopy'
-  | 'withdrawTarget'
-  | 'startTarget'
-  | 'retireTarget'
-  | 'destroyTarget'
-  | 'finishTarget'
-  | 'restoreSourcePower'
-  | 'listLeftovers'
->;
+import type { TargetActivities } from './types.js';
 
 const POLL_MS = 1_000;
 /** How a person removes what was found on the pool. */

@@ -2,16 +2,18 @@ import type { TransportProbe } from '../nbd/index.js';
 import type {
   BootEvidence,
   DeltaMethod,
+  DiskState,
   Finding,
   Firmware,
   MigrationInput,
   PassFigures,
+  Range,
+  TargetSnapshot,
   Transport,
   Verdict,
   VerifyScope,
 } from '../shared/index.js';
-
-export type { TransportProbe } from '../nbd/index.js';
+import type { PowerState, SnapshotDisk, SnapshotInfo } from '../vsphere/index.js';
 
 /** Names the source VM; every activity on the source takes it. */
 export interface SourceRef {
@@ -26,10 +28,7 @@ export interface TargetRef {
   migrationId: string;
 }
 
-export interface SourceDiskFacts {
-  deviceKey: number;
-  label: string;
-  capacityBytes: number;
+export interface SourceDiskFacts extends Pick<DiskState, 'deviceKey' | 'label' | 'capacityBytes'> {
   datastore: string;
   /** Why the snapshot's own extents cannot tell what changed; a sentence's end. */
   singleLinkObstacle?: string;
@@ -57,7 +56,7 @@ export interface PreflightPlan {
   mustReach: Address[];
   source: {
     name: string;
-    powerState: 'poweredOn' | 'poweredOff' | 'suspended';
+    powerState: PowerState;
     firmware: Firmware;
     secureBoot: boolean;
     cpuCount: number;
@@ -77,20 +76,14 @@ export interface PreflightPlan {
   };
 }
 
-export interface ForeignSnapshot {
-  moRef: string;
-  name: string;
-  createTime: string;
-  sizeBytes?: number;
-}
+export type ForeignSnapshot = Pick<SnapshotInfo, 'moRef' | 'name' | 'createTime' | 'sizeBytes'>;
 
 export interface SourceSnapshot {
   snapshotMoRef: string;
   createTime: string;
   /** The snapshot it was taken on. */
   parentMoRef?: string;
-  /** Disks as frozen; `changeId` is absent where tracking was not active. */
-  disks: { deviceKey: number; fileName: string; baseFileName: string; capacityBytes: number; changeId?: string }[];
+  disks: Omit<SnapshotDisk, 'parentFileName'>[];
 }
 
 /** What vSphere says about the guest now; evidence of the tools gate. */
@@ -102,19 +95,11 @@ export interface GuestObservation {
   bootTime?: string;
 }
 
-/** One disk as a copy or a verification needs it. */
-export interface DiskRef {
-  deviceKey: number;
-  label: string;
-  capacityBytes: number;
-  vdiUuid: string;
-}
-
 /** One pass of one disk. The same input always means the same plan, so a retry goes on where the last attempt was. */
 export interface CopyDiskInput {
   source: SourceRef;
   target: TargetRef;
-  disk: DiskRef;
+  disk: Required<Pick<DiskState, 'deviceKey' | 'label' | 'capacityBytes' | 'vdiUuid'>>;
   /** `base`, `delta-2`, `final`: part of the checkpoint's identity. */
   pass: string;
   kind: 'base' | 'delta';
@@ -144,26 +129,19 @@ export interface VerifyDiskInput extends CopyDiskInput {
 
 /** What of a disk's last pass is to be sent again. */
 export interface MendDiskInput extends CopyDiskInput {
-  extents: { offset: number; length: number }[];
-}
-
-export interface TargetSnapshot {
-  uuid: string;
-  disks: { deviceKey: number; vdiUuid: string }[];
-}
-
-export interface CreateTargetInput extends TargetRef {
-  input: MigrationInput;
-  source: PreflightPlan['source'];
+  extents: Range[];
 }
 
 /**
  * Everything a migration does to the outside world. Each is one idempotent step: it may run twice, and a lost answer
  * is found again by the migration id on the object.
  */
-export interface Activities {
+export interface Activities extends SourceActivities, TargetActivities {
   preflight(input: { input: MigrationInput; migrationId: string; probe: TransportProbe }): Promise<PreflightResult>;
+}
 
+/** What is done to the source, except for reading its disks. */
+export interface SourceActivities {
   listForeignSnapshots(input: SourceRef): Promise<ForeignSnapshot[]>;
   removeSourceSnapshots(input: SourceRef & { snapshotMoRefs: string[] }): Promise<void>;
   /** Removes the snapshots of these names that carry our id, newest first, and waits for consolidation. */
@@ -182,8 +160,6 @@ export interface Activities {
   requestGuestShutdown(input: SourceRef): Promise<{ asked: boolean; why?: string }>;
   runShutdownHook(input: SourceRef & { vm: string }): Promise<{ ran: boolean; why?: string }>;
   powerOffSource(input: SourceRef): Promise<void>;
-  /** @throws TargetBusy while the target runs or may start: both sides never run at once (R11). */
-  restoreSourcePower(input: SourceRef & { pool: string; powerState: string; targetVmUuid?: string }): Promise<void>;
   /** Ends when the source is seen powered off, or after the time. */
   waitForPowerOff(input: SourceRef & { timeoutSeconds: number }): Promise<{ off: boolean; at: string }>;
   /** Per disk: how much a delta from the given changeIds would move, or why there cannot be one (R9). */
@@ -195,8 +171,11 @@ export interface Activities {
   ): Promise<{ deviceKey: number; bytes?: number; extents?: number; reset?: string }[]>;
   /** @param mark What a finished migration leaves on the source; null takes it away. */
   markSource(input: SourceRef & { mark: string | null }): Promise<void>;
+}
 
-  createTarget(input: CreateTargetInput): Promise<{
+/** What is done to the target, except for moving data, and the steps that must see both sides. */
+export interface TargetActivities {
+  createTarget(input: TargetRef & { input: MigrationInput; source: PreflightPlan['source'] }): Promise<{
     targetVmUuid: string;
     disks: { deviceKey: number; vdiUuid: string; vdiSizeBytes: number }[];
   }>;
@@ -237,6 +216,8 @@ export interface Activities {
   destroyTarget(input: TargetRef): Promise<void>;
   finishTarget(input: TargetRef & { targetVmUuid: string; name: string; instanceUuid: string }): Promise<void>;
   /** Every object of ours that is still there on either side and is not meant to stay: side, object, how to remove it. */
+  /** @throws TargetBusy while the target runs or may start: both sides never run at once (R11). */
+  restoreSourcePower(input: SourceRef & { pool: string; powerState: string; targetVmUuid?: string }): Promise<void>;
   listLeftovers(input: SourceRef & TargetRef & { keep: string[] }): Promise<string[]>;
 }
 

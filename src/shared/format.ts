@@ -1,4 +1,4 @@
-import type { DiskState } from './migration.js';
+import type { DiskState } from './passes.js';
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
 

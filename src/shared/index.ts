@@ -3,6 +3,8 @@ export * from './errors.js';
 export * from './findings.js';
 export * from './format.js';
 export type * from './migration.js';
+export type * from './migration-input.js';
+export type * from './passes.js';
 export * from './stages.js';
 export * from './time-spent.js';
 export * from './types.js';

@@ -1,21 +1,16 @@
 import type { BlockReader, SegmentSink } from '../shared/blocks.js';
 import type { TimeSpent } from '../shared/time-spent.js';
+import type { Range } from '../shared/types.js';
 import type { Chain } from './digest-chain.js';
 import type { LinkShare } from './division.js';
 import type { Throttle } from './throttle.js';
+
+export type { Range };
 
 /** Chunks are cut on multiples of this address. The receiver writes pieces of at most 2 MiB, one at a time. Never change it: digests depend on it. */
 export const CHUNK_BYTES = 2 * 1024 * 1024;
 /** Unit of the zero test inside a chunk. */
 export const ZERO_BLOCK_BYTES = 512 * 1024;
-
-/** A part of the disk: sorted, disjoint and merged inside a plan. */
-export interface Range {
-  /** Multiple of 512. */
-  offset: number;
-  /** Greater than 0, multiple of 512. */
-  length: number;
-}
 
 /** Many ranges; an array of them is one. */
 export interface RangeList extends Iterable<Range> {

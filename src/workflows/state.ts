@@ -7,9 +7,10 @@ import type {
   MigrationStatus,
   Outcome,
   Stage,
+  TargetSnapshot,
   Word,
 } from '../shared/index.js';
-import type { PreflightPlan, SourceRef, SourceSnapshot, TargetRef, TargetSnapshot } from '../activities/types.js';
+import type { PreflightPlan, SourceRef, SourceSnapshot, TargetRef } from '../activities/types.js';
 import type { Pass } from './passes.js';
 import { ATTRIBUTES } from './attributes.js';
 import { renderDetails } from './details.js';
@@ -198,24 +199,12 @@ export class Migration {
     const sent = (kind: (pass: string) => boolean) =>
       s.disks.flatMap((disk) => disk.passes.filter((p) => kind(p.pass))).reduce((sum, p) => sum + p.bytesSent, 0);
     const total = sent(() => true);
+    const { schema, vm, migrationId, firmware, transport, disks, artifacts } = s;
+    const { findings, stages, record, notes, downtime, testEvidence, targetEvidence } = s;
     return {
-      schema: 1,
-      vm: s.vm,
-      migrationId: s.migrationId,
-      outcome,
-      ...(reason !== undefined && { reason }),
-      firmware: s.firmware,
-      transport: s.transport,
-      targetVmUuid: s.artifacts.targetVmUuid,
-      disks: s.disks,
-      artifacts: s.artifacts,
-      findings: s.findings,
-      stages: s.stages,
-      record: s.record,
-      notes: s.notes,
-      downtime: s.downtime,
-      testEvidence: s.testEvidence,
-      targetEvidence: s.targetEvidence,
+      ...{ schema, vm, migrationId, outcome, ...(reason !== undefined && { reason }), firmware, transport },
+      ...{ targetVmUuid: artifacts.targetVmUuid, disks, artifacts },
+      ...{ findings, stages, record, notes, downtime, testEvidence, targetEvidence },
       ...(total > 0 && { warmShare: sent((pass) => !pass.startsWith('final')) / total }),
       leftovers,
     };

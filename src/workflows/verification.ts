@@ -1,15 +1,13 @@
 import { ApplicationFailure } from '@temporalio/workflow';
 import { counted, formatBytes } from '../shared/index.js';
-import type { DiskState, PassRecord, Verdict, VerifyScope } from '../shared/index.js';
-import type { MendDiskInput, TargetSnapshot, VerifyDiskInput } from '../activities/types.js';
+import type { DiskState, PassRecord, Range, TargetSnapshot, Verdict, VerifyScope } from '../shared/index.js';
+import type { VerifyDiskInput } from '../activities/types.js';
 import { step, transferOn } from './activity-options.js';
 import { describeCopy, everyDisk } from './passes.js';
 import type { Pass } from './passes.js';
 import type { Migration } from './state.js';
 
 const SAMPLE_SHARE = 0.05;
-
-type Extents = MendDiskInput['extents'];
 
 /** What to take and to compare. */
 interface Check {
@@ -73,8 +71,8 @@ async function compareDisks(
   pass: Pass,
   taken: TargetSnapshot,
   scope: VerifyScope,
-): Promise<Map<DiskState, Extents>> {
-  const wrong = new Map<DiskState, Extents>();
+): Promise<Map<DiskState, Range[]>> {
+  const wrong = new Map<DiskState, Range[]>();
   await everyDisk(migration, async (disk) => {
     try {
       await verifyDisk(migration, pass, taken, scope, disk);
@@ -124,7 +122,7 @@ async function verifyDisk(
   migration.refresh();
 }
 
-function noteMend(migration: Migration, pass: Pass, disk: DiskState, extents: Extents): void {
+function noteMend(migration: Migration, pass: Pass, disk: DiskState, extents: Range[]): void {
   const copied = lastPass(disk, pass);
   if (copied) copied.mended = extents;
   const bytes = extents.reduce((sum, { length }) => sum + length, 0);
@@ -135,7 +133,7 @@ function noteMend(migration: Migration, pass: Pass, disk: DiskState, extents: Ex
   );
 }
 
-async function mend(migration: Migration, pass: Pass, disk: DiskState, extents: Extents): Promise<void> {
+async function mend(migration: Migration, pass: Pass, disk: DiskState, extents: Range[]): Promise<void> {
   const input = pass.inputs.get(disk.deviceKey) ?? describeCopy(migration, pass.name, pass.snapshot, disk);
   await transferOn(migration.input.transferQueue).mendDisk.executeWithOptions(
     { activityId: `mend-${pass.name}:${disk.label}`, summary: `send again what differs in ${disk.label}` },
@@ -144,10 +142,10 @@ async function mend(migration: Migration, pass: Pass, disk: DiskState, extents: 
 }
 
 /** The places that a mismatch names, from under the wrapping that Temporal puts around an activity's failure. */
-function extentsOf(error: unknown): Extents | undefined {
+function extentsOf(error: unknown): Range[] | undefined {
   for (let at = error; at instanceof Error; at = at.cause) {
     if (!(at instanceof ApplicationFailure) || at.type !== 'VerificationMismatch') continue;
-    return (at.details?.[0] as { extents?: Extents } | undefined)?.extents;
+    return (at.details?.[0] as { extents?: Range[] } | undefined)?.extents;
   }
   return undefined;
 }

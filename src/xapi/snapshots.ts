@@ -1,13 +1,8 @@
+import type { TargetSnapshot } from '../shared/index.js';
 import type { Connection } from './connection.js';
 import { allRecords, belongsTo, KEYS, recordOf, setKey } from './marks.js';
 import { disksOf } from './removal.js';
 import type { XapiRecord } from './types.js';
-
-/** A VM snapshot on the target and the disks it froze. */
-export interface TakenSnapshot {
-  uuid: string;
-  disks: { deviceKey: number; vdiUuid: string }[];
-}
 
 /**
  * Takes a snapshot of the target after a pass. May run twice: the pass is written on the VM first, the snapshot inherits
@@ -16,7 +11,7 @@ export interface TakenSnapshot {
 export async function snapshotTarget(
   xapi: Connection,
   input: { vmUuid: string; name: string; migrationId: string; pass: string },
-): Promise<TakenSnapshot> {
+): Promise<TargetSnapshot> {
   const [vmRef] = await recordOf(xapi, 'VM', input.vmUuid);
   await setKey(xapi, 'VM', vmRef, KEYS.pass, input.pass);
   const found = (await allRecords(xapi, 'VM')).find(

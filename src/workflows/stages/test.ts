@@ -1,5 +1,5 @@
 import { failure, failureTypeOf, formatBytes, formatDuration } from '../../shared/index.js';
-import type { TargetSnapshot } from '../../activities/types.js';
+import type { TargetSnapshot } from '../../shared/index.js';
 import { step } from '../activity-options.js';
 import { wordAlone } from '../gates.js';
 import type { Gate } from '../gates.js';
