@@ -10,7 +10,8 @@ import type { Deps } from './deps.js';
 import { checkPool, checkVcenter } from './endpoints.js';
 import { singleLinkObstacle, trackingObstacle, withMethods } from './delta-obstacles.js';
 import { probeReach } from './reach.js';
-import type { Address, PreflightPlan, PreflightResult, SourceDiskFacts } from './types.js';
+import { chooseTransport, httpsFindings } from './transport-choice.js';
+import type { Address, PreflightResult, SourceDiskFacts, SourceFacts } from './types.js';
 
 /**
  * Stage 0: looks at both sides and changes neither. All findings at once: errors stop the migration, warnings want an
@@ -41,18 +42,11 @@ export async function preflight(
     ...(transport === 'https' ? httpsFindings(vm) : []),
     ...hookFindings(deps, input),
     ...(await deps.xapi(pool).targetFindings({
-      name: vm.name,
+      ...vm,
       srUuid: input.target.srUuid,
-      firmware: vm.firmware,
-      secureBoot: vm.secureBoot,
-      memoryBytes: vm.memoryBytes,
-      cpuCount: vm.cpuCount,
-      isWindows: vm.isWindows,
-      disks: source.disks,
-      nics: source.nics.map(({ mac, networkName }) => ({ mac, networkUuid: input.target.networks[networkName] })),
-      instanceUuid: vm.instanceUuid,
+      nics: vm.nics.map(({ mac, networkName }) => ({ mac, networkUuid: input.target.networks[networkName] })),
       repeatReason: input.repeatReason,
-      ...(input.policy.verify && { verify: input.policy.verify }),
+      verify: input.policy.verify,
     })),
     ...networkFindings(vm, input),
   ];
@@ -95,79 +89,27 @@ function addressesFor(
   return [vcenter, pool, { host, port: config.vcenters[source.vcenter]?.nfcPort ?? 902, what: `ESXi host ${host}` }];
 }
 
-function factsOf(vm: SourceVm, obstacleOf: (disk: SourceDisk) => string | undefined): PreflightPlan['source'] {
-  const withoutChangeTracking = trackingObstacle(vm);
+function factsOf(vm: SourceVm, obstacleOf: (disk: SourceDisk) => string | undefined): SourceFacts {
   return {
     name: vm.name,
     powerState: vm.powerState,
     firmware: vm.firmware,
-    secureBoot: vm.secureBoot,
     cpuCount: vm.cpuCount,
     coresPerSocket: vm.coresPerSocket,
     memoryBytes: vm.memoryBytes,
-    guestId: vm.guestId,
     guestFullName: vm.guestFullName,
     isWindows: vm.isWindows,
     instanceUuid: vm.instanceUuid,
     changeTrackingEnabled: vm.changeTrackingEnabled,
-    ...(withoutChangeTracking !== undefined && { withoutChangeTracking }),
+    withoutChangeTracking: trackingObstacle(vm),
     toolsInstalled: vm.tools.installed,
     hasCdDrive: vm.hasCdDrive,
     nics: vm.nics.map(({ mac, networkName }) => ({ mac, networkName })),
     disks: vm.disks.map((disk) => {
-      const { deviceKey, label, capacityBytes, datastore } = disk;
-      const obstacle = obstacleOf(disk);
-      return {
-        deviceKey,
-        label,
-        capacityBytes,
-        datastore: datastore?.name ?? 'unknown',
-        ...(obstacle !== undefined && { singleLinkObstacle: obstacle }),
-      };
+      const { deviceKey, label, capacityBytes } = disk;
+      return { deviceKey, label, capacityBytes, singleLinkObstacle: obstacleOf(disk) };
     }),
   };
-}
-
-/** VDDK where it works, because it is faster and needs no empty chain; else https, the door that is always open. */
-function chooseTransport(
-  vm: SourceVm,
-  wanted: MigrationInput['policy']['transport'],
-  probe: TransportProbe | undefined,
-): Transport {
-  if (wanted !== 'auto') return wanted;
-  return probe?.vddk.usable || httpsObstacles(vm).length > 0 ? 'vddk' : 'https';
-}
-
-/** Disks that `/folder` does not serve as one flat file. */
-export function httpsObstacles(vm: SourceVm): string[] {
-  return vm.disks.flatMap((disk) => {
-    if (disk.kind !== 'flat') return [`${disk.label} is ${disk.kind}, not a flat file`];
-    if (disk.datastore && /vsan|vvol/i.test(disk.datastore.type))
-      return [`${disk.label} lies on ${disk.datastore.type}`];
-    return [];
-  });
-}
-
-function httpsFindings(vm: SourceVm): Finding[] {
-  return [
-    ...httpsObstacles(vm).map((obstacle): Finding => ({
-      code: 'N3',
-      severity: 'error',
-      object: vm.name,
-      observed: `${obstacle}.`,
-      expected: 'flat files on VMFS or NFS',
-      remedy: 'use the vddk transport.',
-    })),
-    {
-      code: 'N4',
-      severity: 'warning',
-      object: vm.name,
-      observed: 'Over https the oldest snapshot is what can be read.',
-      expected: 'knowing that there is no way back to "vm starting point" once the clean snapshot is taken',
-      remedy:
-        'acknowledge it: "vm starting point" ends at stage clean-snapshot, "vm without tools" when the test is accepted.',
-    },
-  ];
 }
 
 /** What weighs otherwise for this migration than for any VM. */

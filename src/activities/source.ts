@@ -4,10 +4,10 @@ import { withheldVariables } from '../config.js';
 import { failure, failureTypeOf } from '../shared/index.js';
 import { redact } from '../shared/redaction.js';
 import { isOwnedBy } from '../vsphere/index.js';
-import type { SnapshotInfo, Vsphere } from '../vsphere/index.js';
+import type { SnapshotDisk, SnapshotInfo, Vsphere } from '../vsphere/index.js';
 import type { Deps } from './deps.js';
 import { poll } from './polling.js';
-import { httpsObstacles } from './preflight.js';
+import { httpsObstacles } from './transport-choice.js';
 import type { SourceActivities, SourceRef } from './types.js';
 
 const POLL_MS = 2_000;
@@ -19,12 +19,7 @@ export function sourceActivities({ vsphere, config }: Deps): SourceActivities {
       const all = await vsphere(vcenter).listSnapshots({ vmMoRef });
       return all
         .filter((snapshot) => !isOwnedBy(snapshot, migrationId))
-        .map(({ moRef, name, createTime, sizeBytes }) => ({
-          moRef,
-          name,
-          createTime,
-          ...(sizeBytes !== undefined && { sizeBytes }),
-        }));
+        .map(({ moRef, name, createTime, sizeBytes }) => ({ moRef, name, createTime, sizeBytes }));
     },
 
     async removeSourceSnapshots({ vcenter, vmMoRef, snapshotMoRefs }) {
@@ -57,13 +52,13 @@ export function sourceActivities({ vsphere, config }: Deps): SourceActivities {
       });
       const disks = await client.snapshotDisks(taken);
       if (alone) refuseParents(disks, name);
-      return { ...taken, disks: disks.map(pickDisk) };
+      return { ...taken, disks: disks.map(frozen) };
     },
 
     async requireUnchained({ vcenter, snapshotMoRef }) {
       const disks = await vsphere(vcenter).snapshotDisks({ snapshotMoRef });
       refuseParents(disks, snapshotMoRef);
-      return disks.map(pickDisk);
+      return disks.map(frozen);
     },
 
     async httpsObstacles({ vcenter, vmMoRef }) {
@@ -90,7 +85,7 @@ export function sourceActivities({ vsphere, config }: Deps): SourceActivities {
         },
         { everyMs: POLL_MS },
       );
-      return { goneAt: new Date().toISOString(), ...(seen?.bootTime !== undefined && { bootTimeThen: seen.bootTime }) };
+      return { goneAt: new Date().toISOString(), bootTimeThen: seen?.bootTime };
     },
 
     async requestGuestShutdown({ vcenter, vmMoRef }) {
@@ -137,13 +132,8 @@ export function sourceActivities({ vsphere, config }: Deps): SourceActivities {
         disks.map(async ({ deviceKey, capacityBytes, sinceChangeId }) => {
           if (sinceChangeId === undefined) return { deviceKey, reset: 'no changeId is known' };
           try {
-            const areas = await client.queryChangedAreas({
-              vmMoRef,
-              snapshotMoRef,
-              deviceKey,
-              changeId: sinceChangeId,
-              capacityBytes,
-            });
+            const since = { deviceKey, changeId: sinceChangeId, capacityBytes };
+            const areas = await client.queryChangedAreas({ vmMoRef, snapshotMoRef, ...since });
             return { deviceKey, bytes: areas.reduce((sum, area) => sum + area.length, 0), extents: areas.length };
           } catch (error) {
             if (!['ChangeTrackingReset', 'ChangedAreasInvalid'].includes(failureTypeOf(error) ?? '')) throw error;
@@ -176,7 +166,7 @@ async function requireNoOther(client: Vsphere, source: SourceRef, name: string):
   });
 }
 
-function refuseParents(disks: { deviceKey: number; parentFileName?: string }[], name: string): void {
+function refuseParents(disks: SnapshotDisk[], name: string): void {
   const chained = disks.find(({ parentFileName }) => parentFileName !== undefined);
   if (!chained) return;
   throw failure('ForeignSnapshot', {
@@ -186,16 +176,7 @@ function refuseParents(disks: { deviceKey: number; parentFileName?: string }[], 
   });
 }
 
-function pickDisk(disk: {
-  deviceKey: number;
-  fileName: string;
-  baseFileName: string;
-  capacityBytes: number;
-  changeId?: string;
-}) {
-  const { deviceKey, fileName, baseFileName, capacityBytes, changeId } = disk;
-  return { deviceKey, fileName, baseFileName, capacityBytes, ...(changeId !== undefined && { changeId }) };
-}
+const frozen = ({ parentFileName: _parent, ...disk }: SnapshotDisk) => disk;
 
 async function observe(client: Vsphere, vmMoRef: string) {
   const vm = await client.inspectVm({ vmMoRef });
@@ -204,6 +185,6 @@ async function observe(client: Vsphere, vmMoRef: string) {
     toolsInstalled: vm.tools.installed,
     toolsRunning: vm.tools.running,
     toolsStatus: vm.tools.versionStatus,
-    ...(vm.bootTime !== undefined && { bootTime: vm.bootTime }),
+    bootTime: vm.bootTime,
   };
 }

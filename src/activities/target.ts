@@ -23,7 +23,6 @@ const METADATA_BYTES = 64 * 2 ** 20;
 /** Coalescing is the SR's own business, in its own time, and other VMs grow meanwhile: that need not hold up anybody. */
 const SPACE_BACK_MS = 10_000;
 
-/** Everything a migration does to the target but moving data, and the one step that must see both sides. */
 export function targetActivities({ config, vsphere, xapi }: Deps): TargetActivities {
   return {
     async createTarget({ pool, migrationId, input, source }) {

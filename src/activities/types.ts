@@ -4,7 +4,6 @@ import type {
   DeltaMethod,
   DiskState,
   Finding,
-  Firmware,
   MigrationInput,
   PassFigures,
   Range,
@@ -13,7 +12,7 @@ import type {
   Verdict,
   VerifyScope,
 } from '../shared/index.js';
-import type { PowerState, SnapshotDisk, SnapshotInfo } from '../vsphere/index.js';
+import type { SnapshotDisk, SnapshotInfo, SourceNic, SourceVm } from '../vsphere/index.js';
 
 /** Names the source VM; every activity on the source takes it. */
 export interface SourceRef {
@@ -29,7 +28,6 @@ export interface TargetRef {
 }
 
 export interface SourceDiskFacts extends Pick<DiskState, 'deviceKey' | 'label' | 'capacityBytes'> {
-  datastore: string;
   /** Why the snapshot's own extents cannot tell what changed; a sentence's end. */
   singleLinkObstacle?: string;
 }
@@ -54,26 +52,29 @@ export interface PreflightPlan {
   transport: Transport;
   /** What the transfer host has to reach for it. */
   mustReach: Address[];
-  source: {
-    name: string;
-    powerState: PowerState;
-    firmware: Firmware;
-    secureBoot: boolean;
-    cpuCount: number;
-    coresPerSocket: number;
-    memoryBytes: number;
-    guestId: string;
-    guestFullName: string;
-    isWindows: boolean;
-    instanceUuid: string;
-    changeTrackingEnabled: boolean;
-    /** Why changes cannot be tracked. */
-    withoutChangeTracking?: string;
-    toolsInstalled: boolean;
-    hasCdDrive: boolean;
-    nics: { mac: string; networkName: string }[];
-    disks: SourceDiskFacts[];
-  };
+  source: SourceFacts;
+}
+
+/** What of the source VM the rest of the migration goes by. */
+export interface SourceFacts extends Pick<
+  SourceVm,
+  | 'name'
+  | 'powerState'
+  | 'firmware'
+  | 'cpuCount'
+  | 'coresPerSocket'
+  | 'memoryBytes'
+  | 'guestFullName'
+  | 'isWindows'
+  | 'instanceUuid'
+  | 'changeTrackingEnabled'
+  | 'hasCdDrive'
+> {
+  /** Why changes cannot be tracked. */
+  withoutChangeTracking?: string;
+  toolsInstalled: boolean;
+  nics: Pick<SourceNic, 'mac' | 'networkName'>[];
+  disks: SourceDiskFacts[];
 }
 
 export type ForeignSnapshot = Pick<SnapshotInfo, 'moRef' | 'name' | 'createTime' | 'sizeBytes'>;
@@ -175,7 +176,7 @@ export interface SourceActivities {
 
 /** What is done to the target, except for moving data, and the steps that must see both sides. */
 export interface TargetActivities {
-  createTarget(input: TargetRef & { input: MigrationInput; source: PreflightPlan['source'] }): Promise<{
+  createTarget(input: TargetRef & { input: MigrationInput; source: SourceFacts }): Promise<{
     targetVmUuid: string;
     disks: { deviceKey: number; vdiUuid: string; vdiSizeBytes: number }[];
   }>;

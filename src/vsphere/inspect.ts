@@ -46,7 +46,6 @@ export async function inspectVm({ session }: Context, { vmMoRef }: { vmMoRef: st
       connectionState: text(p['runtime.connectionState']),
       isTemplate: p['config.template'] === true,
       bootTime: p['runtime.bootTime'] as string | undefined,
-      guestId: text(p['config.guestId']),
       guestFullName: text(p['config.guestFullName']),
       // By what the VM is configured as, or by what the guest itself says.
       isWindows: /^win/i.test(text(p['config.guestId'])) || p['guest.guestFamily'] === 'windowsGuest',

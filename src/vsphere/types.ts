@@ -106,7 +106,6 @@ export interface SourceVm {
   isTemplate: boolean;
   /** ISO 8601; absent while powered off. */
   bootTime?: string;
-  guestId: string;
   guestFullName: string;
   isWindows: boolean;
   /** `vmx-19` is 19. */

@@ -33,7 +33,6 @@ const vm: SourceVm = {
   powerState: 'poweredOn',
   connectionState: 'connected',
   isTemplate: false,
-  guestId: 'debian12_64Guest',
   guestFullName: 'Debian 12',
   isWindows: false,
   hardwareVersion: 19,
