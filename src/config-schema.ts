@@ -94,12 +94,15 @@ const transfer = z.strictObject({
   nbdkit: z.string().min(1).default('nbdkit'),
   /** Folder that holds `lib64/libvixDiskLib.so`; without it the vddk transport is not offered. */
   vddkLibdir: z.string().min(1).optional(),
-  /** Ways from VDDK to the disks, in the order in which they are tried. `nbd` is not encrypted; `hotadd` and `san` need a worker that stands where they work. */
+  /**
+   * Ways from VDDK to the disks, in the order in which they are tried, silently. `nbd` is not encrypted, so nobody gets it who did
+   * not ask for it; `hotadd` and `san` need a worker that stands where they work.
+   */
   vddkTransports: z
     .array(z.enum(['nbdssl', 'nbd', 'hotadd', 'san'], 'must be nbdssl, nbd, hotadd or san'))
     .min(1)
     .refine((ways) => new Set(ways).size === ways.length, 'names one twice')
-    .default(['nbdssl', 'nbd']),
+    .default(['nbdssl']),
   /** Between the ESXi hosts and here (S26); of use to nbd and nbdssl alone. */
   vddkCompression: z.enum(['fastlz', 'zlib', 'skipz', 'none'], 'must be fastlz, zlib, skipz or none').default('fastlz'),
   /** A segment, the part of a pass sent in one PUT, ends after this many planned bytes ... */

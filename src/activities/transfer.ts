@@ -4,7 +4,7 @@ import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { DiskOpener, probeTools } from '../nbd/index.js';
 import type { NbdClient } from '../nbd/index.js';
 import { bottleneckOf, failure } from '../shared/index.js';
-import type { MigrationStatus, Transport } from '../shared/index.js';
+import type { MigrationStatus, PassFigures, Transport } from '../shared/index.js';
 import { copyPass, planFromAreas } from '../transfer/index.js';
 import type { CopyPassOptions, OpenReader, Plan, Throttle } from '../transfer/index.js';
 import { Bandwidth } from './bandwidth.js';
@@ -223,10 +223,11 @@ async function carriedFrom(vsphere: Vsphere, transport: Transport): Promise<numb
 }
 
 /** How a disk was read, for the record (S1); a pass that had nothing left to read may never have opened it. */
-function provenance({ source }: DiskOpener): { nbdkit: string; versions: string } {
+function provenance({ source, vddkWays }: DiskOpener): Pick<PassFigures, 'nbdkit' | 'versions' | 'vddkWays'> {
   return {
     nbdkit: source?.commandLine ?? 'not started: nothing was left to read',
     versions: source?.pluginVersion ?? '',
+    ...(vddkWays.length > 0 && { vddkWays }),
   };
 }
 

@@ -78,7 +78,7 @@ function diskLines(disk: DiskState): string[] {
     ...disk.passes.flatMap((pass) => [
       `  - ${pass.pass}: ${formatBytes(pass.bytesPlanned)} planned, ${formatBytes(pass.bytesRead)} read, ${formatBytes(pass.bytesSent)} sent, ${formatBytes(pass.bytesRead - pass.bytesSent)} skipped as zero, in ${counted(pass.segments, 'segment')}; extents by ${pass.deltaMethod}${pass.bytesCompared === undefined ? '' : `, ${formatBytes(pass.bytesCompared)} compared`}; ${pass.verified === undefined ? 'not verified' : `verified by ${pass.verified}`}`,
       `    - ${paceOf(pass)}`,
-      `    - ${pass.versions}; \`${pass.nbdkit}\``,
+      `    - ${[pass.versions, ...(pass.vddkWays ?? []).map((way) => `${way}${way === 'nbdssl' ? '' : ' (not encrypted)'}`)].join(', ')}; \`${pass.nbdkit}\``,
       ...(pass.verdicts ?? []).map((verdict) => `    - ${verdict.at} ${verdictText(verdict)}`),
     ]),
   ];

@@ -11,6 +11,7 @@ export class DiskOpener {
   readonly #options: NbdClientSettings & { subject: string };
   #source: DiskSource | undefined;
   #client: NbdClient | undefined;
+  #ways: string[] = [];
 
   constructor(open: () => Promise<DiskSource>, options: NbdClientSettings & { subject: string }) {
     this.#open = open;
@@ -20,6 +21,11 @@ export class DiskOpener {
   /** The source in use, for the record; undefined before the first `connect`. */
   get source(): DiskSource | undefined {
     return this.#source;
+  }
+
+  /** Ways that VDDK took to the disk, all connections together; none over https. */
+  get vddkWays(): string[] {
+    return [...new Set([...this.#ways, ...(this.#source?.vddkWays?.() ?? [])])];
   }
 
   /** @throws What `openVddk`, `openHttps` and `connectDisk` throw. */
@@ -38,6 +44,7 @@ export class DiskOpener {
 
   async stop(): Promise<void> {
     const source = this.#source;
+    this.#ways = this.vddkWays;
     await this.#client?.close();
     this.#source = this.#client = undefined;
     await source?.stop();

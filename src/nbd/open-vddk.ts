@@ -3,6 +3,9 @@ import { pluginVersion } from './plugin-version.js';
 import { startNbdkit } from './start-nbdkit.js';
 import type { DiskSource, VddkOptions } from './types.js';
 
+/** Only so does the plugin say which way VDDK took; not a line for each request. */
+const TELL_WAY = ['-v', '-D', 'nbdkit.backend.datapath=0', '-D', 'vddk.datapath=0'];
+
 /**
  * Serves one disk of one snapshot through VMware's VDDK. Nothing is opened on vSphere yet: each NBD connection is a login
  * plus an open, so connect once per pass and do not probe.
@@ -14,6 +17,7 @@ export async function openVddk(options: VddkOptions): Promise<DiskSource> {
   const version = await pluginVersion(nbdkitCommand, ['vddk', `libdir=${libdir}`]);
   const nbdkit = await startNbdkit({
     ...options,
+    flags: TELL_WAY,
     plugin: [
       'vddk',
       `libdir=${libdir}`,
@@ -40,6 +44,7 @@ export async function openVddk(options: VddkOptions): Promise<DiskSource> {
     lastStderr: () => nbdkit.stderr.text(),
     errorSince: (since) => nbdkit.stderr.waitForError(since),
     ...(options.logins && { logins: options.logins }),
+    vddkWays: () => [...nbdkit.stderr.vddkWays],
     exited: nbdkit.exited,
     stop: nbdkit.stop,
     diagnose: (stderr) => compareThumbprint(stderr, server, port ?? 443, thumbprintSha1),

@@ -18,20 +18,25 @@ export interface TransportProbe {
   nbdinfo: ProbedTool;
   https: ProbedTool;
   /** `version` is the VDDK library's. */
-  vddk: ProbedTool;
+  vddk: ProbedTool & {
+    /** `transfer.vddkTransports` there. */
+    ways?: readonly string[];
+  };
 }
 
 export interface ProbeOptions {
   nbdkit: string;
   nbdinfo?: string;
   vddkLibdir?: string | undefined;
+  vddkTransports?: readonly string[];
 }
 
 /**
  * What this host can read with. Plugins are asked, not looked for: a plugin that nbdkit cannot load says so, and that of
  * vddk ends well even when no library loads, so the line that names the library's version is what counts (nbdkit 1.42).
  */
-export async function probeTools({ nbdkit, nbdinfo = 'nbdinfo', vddkLibdir }: ProbeOptions): Promise<TransportProbe> {
+export async function probeTools(options: ProbeOptions): Promise<TransportProbe> {
+  const { nbdkit, nbdinfo = 'nbdinfo', vddkLibdir, vddkTransports: ways } = options;
   const [server, curl, vddk, info] = await Promise.all([
     ask(nbdkit, '--version'),
     ask(nbdkit, 'curl', '--dump-plugin'),
@@ -46,7 +51,7 @@ export async function probeTools({ nbdkit, nbdinfo = 'nbdinfo', vddkLibdir }: Pr
     vddk:
       vddk === undefined
         ? { usable: false, why: 'no `transfer.vddkLibdir` is configured' }
-        : vddkOf(vddk, vddkLibdir ?? ''),
+        : { ...vddkOf(vddk, vddkLibdir ?? ''), ...(ways && { ways }) },
   };
 }
 

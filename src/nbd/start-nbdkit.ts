@@ -14,6 +14,8 @@ const READY_MS = 30_000;
 const GRACE_MS = 3_000;
 
 export interface StartOptions extends NbdkitSettings {
+  /** For nbdkit itself. */
+  flags?: string[];
   /** Plugin name and its parameters. Visible to everyone on this machine: never a secret. */
   plugin: string[];
   /** Given to the plugin as `password=-3`, through a pipe: neither argv, environment nor a file shows it. */
@@ -50,6 +52,7 @@ export async function startNbdkit(options: StartOptions): Promise<RunningNbdkit>
   const pidFile = join(folder, 'pid');
   const args = [
     ...['-r', '-f', '--exit-with-parent', '--threads', String(options.threads ?? 16), '-U', socketPath, '-P', pidFile],
+    ...(options.flags ?? []),
     ...(options.filters ?? []).map((filter) => `--filter=${filter}`),
     ...options.plugin,
     ...(secretPassword === undefined ? [] : ['password=-3']),

@@ -7,8 +7,13 @@ const MAX_LINE_LENGTH = 500;
 /** nbdkit prints a burst of these whenever a client leaves; they explain nothing. */
 const NOISE = /write reply:|Broken pipe|Bad file descriptor|CEIP|phone.?home/i;
 
+/** Lines of `-v`: too many to keep, and VDDK's own may name sessions. */
+const DEBUG = /^nbdkit: (?:\S+: )?debug: (?:transport mode: (\w+))?/;
+
 /** The last lines that a child process printed, with every secret replaced. */
 export class StderrTail {
+  /** Ways that VDDK said it took to the disk. */
+  readonly vddkWays = new Set<string>();
   readonly #lines: { at: number; text: string }[] = [];
 
   listen(stream: Readable): void {
@@ -24,7 +29,9 @@ export class StderrTail {
   }
 
   add(line: string): void {
-    if (line.trim() === '' || NOISE.test(line)) return;
+    const debug = DEBUG.exec(line);
+    if (debug?.[1] !== undefined) this.vddkWays.add(debug[1]);
+    if (debug !== null || line.trim() === '' || NOISE.test(line)) return;
     this.#lines.push({ at: performance.now(), text: redact(line).slice(0, MAX_LINE_LENGTH) });
     if (this.#lines.length > MAX_LINES) this.#lines.shift();
   }

@@ -2,6 +2,13 @@ import type { Finding, Transport } from '../shared/index.js';
 import { FLOORS } from './probe.js';
 import type { TransportProbe } from './probe.js';
 
+/** What travels unencrypted on those ways. */
+const IN_THE_CLEAR: Record<string, string> = {
+  nbd: 'the blocks cross the network from the ESXi host readable for everyone on the way',
+  san: 'the blocks come from the storage as its own network carries them',
+  hotadd: "the blocks come from this host's hypervisor as it reads them from the storage",
+};
+
 /**
  * What the programs of a transfer host stop or spoil. Silent about what works.
  *
@@ -38,6 +45,18 @@ export function toolFindings(host: string, probe: TransportProbe, wanted: 'auto'
             : 'install the plugin there, or read over vddk.',
       });
     }
+  }
+  const { usable, ways } = probe.vddk;
+  if (usable && wanted !== 'https' && ways && (ways.includes('nbd') || !ways.includes('nbdssl'))) {
+    const clear = ways.filter((way) => way !== 'nbdssl');
+    findings.push({
+      code: 'N8',
+      severity: 'warning',
+      object: host,
+      observed: `VDDK may read disks by ${clear.join(' or ')}, without encryption: ${clear.map((way) => IN_THE_CLEAR[way]).join('; ')}.`,
+      expected: 'nbdssl alone; of several ways VDDK takes the first that works, and tells nobody',
+      remedy: `set transfer.vddkTransports to [nbdssl] there and open port 902, or acknowledge it. The report says which way was taken.`,
+    });
   }
   if (!probe.nbdinfo.usable) {
     findings.push({

@@ -16,6 +16,8 @@ export interface DiskSource {
   diagnose?(stderr: string): Promise<string | undefined>;
   /** Where each connection is a login: what stands before it. */
   logins?: LoginGuard;
+  /** Ways that VDDK took to the disk so far, by its own word: one of those it may take for each connection. */
+  vddkWays?(): string[];
   /** How it ended, if it has: by itself or by `stop`. */
   exited(): NbdkitExit | undefined;
   /** What the forwarder moved; `https` only. */

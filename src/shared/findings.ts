@@ -65,6 +65,7 @@ export const FINDING_CODES = {
   N5: 'nbdinfo',
   N6: 'name that does not resolve',
   N7: 'closed port',
+  N8: 'VDDK without encryption',
   H1: 'shutdown hook',
   // What `surefire check` says of the installation
   certificate: 'certificate of an endpoint',

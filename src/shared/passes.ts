@@ -90,6 +90,8 @@ export interface PassFigures {
   /** The nbdkit command line that read it, secrets removed (S1), and the versions of plugin and library. */
   nbdkit: string;
   versions: string;
+  /** Ways that VDDK took to the disk in the last attempt: `nbdssl`, or one that is not encrypted. */
+  vddkWays?: string[];
 }
 
 /** Heartbeat of a transfer; `text` first because the Web UI prints the details as they are. */

@@ -58,7 +58,7 @@ describe('loadConfig', () => {
       slots: 2,
       segmentBytes: 4294967296,
       nbdkit: 'nbdkit',
-      vddkTransports: ['nbdssl', 'nbd'],
+      vddkTransports: ['nbdssl'],
       vddkCompression: 'fastlz',
     });
     expect(config.policy).toMatchObject({ transport: 'auto', snapshotHours: 72, downtimeBudgetSeconds: 300 });

@@ -33,10 +33,14 @@ afterAll(() => bench?.stop());
 
 describe.concurrent('another transport in mid-run', () => {
   it('[D12] [S63] goes on in mid-disk, hot, from VDDK to https with the same bytes, and for the last delta back', async () => {
-    const worker = await startTransferWorker(bench, 'crossing', undefined, { vddkCompression: 'none' });
+    const worker = await startTransferWorker(bench, 'crossing', undefined, {
+      vddkCompression: 'none',
+      vddkTransports: ['nbd', 'nbdssl'],
+    });
     await worker.limit(1);
     const run = await bench.migrate('crossing', { transferQueue: worker.queue });
-    await run.reaches('tools-removal');
+    const { findings } = await run.reaches('tools-removal');
+    expect(findings.find(({ code }) => code === 'N8')).toMatchObject({ severity: 'warning', object: worker.queue });
     // Over https these would come as they were at "vm starting point", were it still there.
     await writes('crossing', [1 * MIB, CROSSING_BYTES - 2 * MIB]);
     await run.removeTools();
@@ -80,6 +84,7 @@ describe.concurrent('another transport in mid-run', () => {
     ]);
     // [S26] is in the happy path; here it is off, and the report says so.
     expect(report.disks[1]?.passes[1]?.nbdkit).toContain(' compression=none ');
+    expect(report.disks[1]?.passes[1]?.vddkWays).toEqual(['nbd']);
     expect(await run.comparesEqual(report)).toEqual([true, true]);
     expect(report.leftovers).toEqual([]);
   });

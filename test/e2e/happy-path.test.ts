@@ -195,8 +195,12 @@ describe('transfer', () => {
   });
 
   it('[S26] has ESXi compress what VDDK reads, unless told otherwise, and the record of each pass says so', () => {
-    for (const { nbdkit } of passesOf(byDefault))
-      expect(nbdkit).toContain(' transports=nbdssl:nbd compression=fastlz ');
+    for (const { nbdkit } of passesOf(byDefault)) expect(nbdkit).toContain(' transports=nbdssl compression=fastlz ');
+  });
+
+  it('records by which way VDDK read each disk: with encryption, unless told otherwise', () => {
+    expect(passesOf(byDefault).map(({ vddkWays }) => vddkWays)).toEqual([['nbdssl'], ['nbdssl']]);
+    expect(passesOf(live).map(({ vddkWays }) => vddkWays)).toEqual(Array(4).fill(undefined));
   });
 
   it('[S2] mounts nothing', () => {

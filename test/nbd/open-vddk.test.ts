@@ -45,7 +45,7 @@ beforeEach(async () => {
   options = {
     ...{ runDir: join(home, 'run'), nbdkitCommand: cachePath('nbdkit-vddk', 'bin', 'nbdkit'), libdir, thumbprintSha1 },
     ...{ ...access, vmMoRef: 'vm-1', snapshotMoRef: 'snap-1', fileName: '[ds] vm/vm.vmdk' },
-    ...{ transports: ['nbdssl', 'nbd'], compression: 'fastlz' },
+    ...{ transports: ['nbdssl'], compression: 'fastlz' },
   };
 });
 
@@ -89,6 +89,13 @@ describe('openVddk', () => {
     }
     const logins = (await readVddkCalls(options.libdir)).filter((call) => call.call === 'ConnectEx');
     expect(logins.map(({ transports }) => transports)).toEqual(['nbdssl', 'nbdssl']);
+  });
+
+  it('keeps nothing of what nbdkit tells for debugging but the way that VDDK took', async () => {
+    const source = await open();
+    await (await connectDisk(source, { subject: SUBJECT })).close();
+    await expect.poll(() => source.vddkWays?.()).toEqual(['nbdssl']);
+    expect(source.lastStderr()).toBe('');
   });
 
   it('calls a wrong password by its name, after one login, and never repeats it', async () => {
@@ -165,6 +172,17 @@ describe('DiskOpener', () => {
     const pids = (await logins()).map(({ pid }) => pid);
     expect(new Set(pids).size).toBe(2);
     for (const pid of pids) expect(await isRunning(pid)).toBe(false);
+  });
+
+  it('tells every way that VDDK took to the disk, also when a later connection falls back to one without encryption', async () => {
+    const ways = [['nbdssl'], ['hotadd', 'nbd']];
+    const opener = new DiskOpener(() => open({ transports: ways.shift() ?? [] }), { subject: SUBJECT });
+    onCleanup(() => opener.stop());
+    await opener.connect();
+    await expect.poll(() => opener.vddkWays).toEqual(['nbdssl']);
+    await opener.stop();
+    await opener.connect();
+    await expect.poll(() => opener.vddkWays).toEqual(['nbdssl', 'nbd']);
   });
 
   it('goes on with a new nbdkit when opening the disk hangs', async () => {

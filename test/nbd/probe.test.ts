@@ -68,6 +68,19 @@ exec nbdkit "$@"`);
     expect(found(await probeTools({ nbdkit }), 'auto')).toEqual(['N2 error', 'N2 error']);
   });
 
+  it('encryption of VDDK is a warning that says what travels in the clear, and only where VDDK may be used', async () => {
+    const vddkTransports = ['nbdssl', 'nbd'];
+    const probe = await probeTools({ nbdkit: NBDKIT, vddkLibdir: LIBRARY, vddkTransports });
+    expect(found(probe, 'auto')).toEqual(['N8 warning']);
+    expect(found(probe, 'https')).toEqual([]);
+    const [finding] = toolFindings('here', probe, 'vddk');
+    expect(finding?.observed).toContain('VDDK may read disks by nbd, without encryption: the blocks cross the network');
+    expect(finding?.remedy).toContain('set transfer.vddkTransports to [nbdssl] there');
+    const of = (...ways: string[]) => found({ ...probe, vddk: { usable: true, ways } }, 'vddk');
+    expect([of('nbdssl'), of('hotadd', 'nbdssl')]).toEqual([[], []]);
+    expect([of('nbd'), of('san'), of('hotadd')]).toEqual(Array(3).fill(['N8 warning']));
+  });
+
   it('nbdinfo is a warning', async () => {
     const probe = await probeTools({ nbdkit: NBDKIT, nbdinfo: '/nonexistent/nbdinfo', vddkLibdir: LIBRARY });
     expect(found(probe, 'auto')).toEqual(['N5 warning']);
