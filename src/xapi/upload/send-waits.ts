@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import type { Socket } from 'node:net';
+import { isIPv6, type Socket } from 'node:net';
 import { promisify } from 'node:util';
 
 const LOOK_MS = 2_000;
@@ -14,6 +14,11 @@ interface Counts {
   ackedBytes: number;
 }
 
+/** The connections that send now. One call of `ss` looks at all of them, and none is made while there are none. */
+const sending = new Set<SendWaits>();
+let timer: NodeJS.Timeout | undefined;
+let look: Promise<void> | undefined;
+
 /**
  * Whom a connection that sends waits for: the network, or the receiver, who leaves its window full because it takes bytes
  * slowly. Linux counts both (`tcpi_busy_time`, `tcpi_rwnd_limited`), and `ss` of iproute2 shows them to everyone; where it
@@ -21,14 +26,14 @@ interface Counts {
  */
 export class SendWaits {
   readonly #socket: Socket;
-  readonly #timer: NodeJS.Timeout;
   #counts: Counts = { busyMs: 0, windowMs: 0, ackedBytes: 0 };
   #linkShare: number | undefined;
   #rate: number | undefined;
 
   constructor(socket: Socket) {
     this.#socket = socket;
-    this.#timer = setInterval(() => void this.look(), LOOK_MS).unref();
+    sending.add(this);
+    timer ??= setInterval(() => void this.look(), LOOK_MS).unref();
   }
 
   /** Share of the waiting that was the network's when it was looked last, 0 to 1. */
@@ -41,11 +46,18 @@ export class SendWaits {
     return this.#rate;
   }
 
-  async look(): Promise<void> {
-    const { localPort, remotePort } = this.#socket;
-    if (localPort === undefined || remotePort === undefined) return;
-    const now = await countsOf(localPort, remotePort).catch(() => undefined);
-    if (now === undefined) return;
+  /** Its ports, as they tell the connections of one host apart. */
+  get ports(): { local: number; peer: string } | undefined {
+    const { localPort: local, remoteAddress: host = '', remotePort } = this.#socket;
+    return local === undefined ? undefined : { local, peer: `${isIPv6(host) ? `[${host}]` : host}:${remotePort}` };
+  }
+
+  /** Of all that send. */
+  look(): Promise<void> {
+    return (look ??= lookAtAll().finally(() => (look = undefined)));
+  }
+
+  tell(now: Counts): void {
     const busy = now.busyMs - this.#counts.busyMs;
     const networkMs = now.busyMs - now.windowMs;
     if (networkMs >= LEAST_BUSY_MS) this.#rate = Math.round((1000 * now.ackedBytes) / networkMs);
@@ -55,21 +67,30 @@ export class SendWaits {
   }
 
   stop(): void {
-    clearInterval(this.#timer);
+    sending.delete(this);
+    if (sending.size > 0) return;
+    clearInterval(timer);
+    timer = undefined;
   }
 }
 
-async function countsOf(localPort: number, remotePort: number): Promise<Counts | undefined> {
-  const { stdout } = await promisify(execFile)(
-    'ss',
-    ['-tinHO', 'sport', '=', `:${localPort}`, 'and', 'dport', '=', `:${remotePort}`],
-    { timeout: LOOK_MS },
-  );
-  return parseCounts(stdout);
+async function lookAtAll(): Promise<void> {
+  const all = [...sending].flatMap((one) => (one.ports ? [{ one, ...one.ports }] : []));
+  if (all.length === 0) return;
+  const filter = all.map(({ local, peer }) => `( sport = :${local} and dst = ${peer} )`).join(' or ');
+  const { stdout } = await promisify(execFile)('ss', ['-tinHO', filter], { timeout: LOOK_MS }).catch(() => ({
+    stdout: '',
+  }));
+  const lines = stdout.split('\n');
+  for (const { one, local, peer } of all) {
+    const counts = lines.find((line) => line.includes(`:${local} `) && line.includes(` ${peer} `));
+    const now = counts === undefined ? undefined : parseCounts(counts);
+    if (now) one.tell(now);
+  }
 }
 
-/** @returns Undefined where there is no such connection, or the kernel does not count. */
-export function parseCounts(text: string): Counts | undefined {
+/** @returns Undefined where the kernel does not count. */
+function parseCounts(text: string): Counts | undefined {
   const count = (name: string) => Number(new RegExp(`\\b${name}:(\\d+)`).exec(text)?.[1] ?? 0);
   const busyMs = count('busy');
   if (busyMs === 0) return undefined;
