@@ -45,55 +45,29 @@ export async function approve(context: Context, options: ApproveOptions, vm: str
   }
 }
 
-export async function reject(
-  context: Context,
-  options: Word & Pick<RejectTestCopy, 'then'>,
-  vm: string,
-): Promise<void> {
-  return tell(context, vm, 'rejectTestCopy', { ...wordOf(context, options), then: options.then });
-}
-
-export async function revert(context: Context, options: { reason: string }, vm: string): Promise<void> {
-  return tell(context, vm, 'revertToBaseline', wordOf(context, options));
-}
-
-export async function rollback(context: Context, options: { reason: string }, vm: string): Promise<void> {
-  return tell(context, vm, 'rollback', wordOf(context, options));
-}
-
-/** Attaches a note, or a fix to be applied to the migrated VM; or ticks a fix off. */
-export async function note(
-  context: Context,
-  options: { fix?: boolean; done?: number },
-  vm: string,
-  text?: string,
-): Promise<void> {
-  if (text === undefined && options.done === undefined) throw usage('A note needs a text.', 'surefire note VM "..."');
-  return tell(context, vm, 'addNote', {
-    ...wordOf(context, {}),
-    text: text ?? '',
-    fix: options.fix,
-    done: options.done,
-  });
-}
+export const reject = word('rejectTestCopy', ({ then }: Pick<RejectTestCopy, 'then'>) => ({ then }));
+export const revert = word('revertToBaseline');
+export const rollback = word('rollback');
 
 /** Holds a migration: copies stop at a checkpoint, and nothing more begins. */
-export async function pause(context: Context, options: { reason: string }, vm: string): Promise<void> {
-  return tell(context, vm, 'pause', wordOf(context, options));
-}
+export const pause = word('pause');
 
 /** How fast its disks may move together, from now on; running copies hear of it within seconds. */
-export async function limit(
-  context: Context,
-  options: { reason?: string },
-  vm: string,
-  mibPerSecond: number | 'off',
-): Promise<void> {
-  return tell(context, vm, 'setLimit', {
-    ...wordOf(context, options),
-    ...(mibPerSecond !== 'off' && { mibPerSecond }),
-  });
-}
+export const limit = word('setLimit', (_options: object, rate: number | 'off') =>
+  rate === 'off' ? {} : { mibPerSecond: rate },
+);
+
+/** Reads the disks in the other way from here on. */
+export const transport = word('switchTransport', ({ endBaseline }: { endBaseline?: boolean }, to: Transport) => ({
+  to,
+  endBaseline,
+}));
+
+/** Attaches a note, or a fix to be applied to the migrated VM; or ticks a fix off. */
+export const note = word('addNote', ({ fix, done }: { fix?: boolean; done?: number }, text?: string) => {
+  if (text === undefined && done === undefined) throw usage('A note needs a text.', 'surefire note VM "..."');
+  return { text: text ?? '', fix, done };
+});
 
 /** Ends a pause, and those of single steps that were made in the Web UI. */
 export async function resume(context: Context, options: { reason?: string }, vm: string): Promise<void> {
@@ -104,16 +78,6 @@ export async function resume(context: Context, options: { reason?: string }, vm:
   for (const activityId of paused) await client.unpauseStep(migrationId, activityId, word);
   if (paused.length === 0 || status?.paused) return tell(context, migrationId, 'resume', word);
   context.result({ migrationId, unpaused: paused }, `Resumed: ${paused.join(', ')} of ${migrationId}.`);
-}
-
-/** Reads the disks in the other way from here on. */
-export async function transport(
-  context: Context,
-  { endBaseline, ...options }: { reason: string; endBaseline?: boolean },
-  vm: string,
-  to: Transport,
-): Promise<void> {
-  return tell(context, vm, 'switchTransport', { ...wordOf(context, options), to, endBaseline });
 }
 
 /** Ends a migration in order: everything it made is undone, the source is as it was found. */
@@ -160,6 +124,21 @@ async function tell<N extends MessageName>(
     { migrationId, message, ...accepted },
     `Accepted: ${message} for ${migrationId}, stage ${accepted.stage}.`,
   );
+}
+
+/**
+ * A command that sends one message.
+ *
+ * @param more What the message holds besides operator and reason.
+ */
+function word<N extends MessageName, O extends object, A extends unknown[]>(
+  message: N,
+  more?: (options: O, ...args: A) => Omit<MessageArguments[N], keyof Word>,
+) {
+  return async (context: Context, options: O & { reason?: string }, vm: string, ...args: A): Promise<void> => {
+    const argument = { ...wordOf(context, options), ...more?.(options, ...args) };
+    return tell(context, vm, message, argument as MessageArguments[N]);
+  };
 }
 
 function wordOf(context: Context, { reason }: { reason?: string | undefined }): Word {
