@@ -7,7 +7,7 @@ import { failure, ORCHESTRATOR_QUEUE } from '../../shared/index.js';
 import type { Context } from '../context.js';
 import { EXIT } from '../exit-codes.js';
 import { findTemporal } from '../up/find-temporal.js';
-import { keepTemporal, type KeptTemporal } from '../up/keep-temporal.js';
+import { keepTemporal, portOf, type KeptTemporal } from '../up/keep-temporal.js';
 import { supervise, type Supervised } from '../up/supervise.js';
 import { savedViews } from '../up/views.js';
 
@@ -121,8 +121,4 @@ function signalled(): Promise<void> {
     };
     process.on('SIGINT', hear).on('SIGTERM', hear);
   });
-}
-
-function portOf(address: string): number {
-  return Number(/:(\d+)/.exec(address.replace(/^https?:/, ''))?.[1] ?? 0);
 }

@@ -1,11 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises';
-import { failureMessageOf, formatDuration } from '../../shared/index.js';
+import { formatDuration } from '../../shared/index.js';
+import { keepRunning } from './keep-running.js';
 import { startTemporal, type RunningTemporal, type TemporalOptions } from './start-temporal.js';
-
-/** Worth a fresh start of the back-off: it had settled. */
-const STEADY_MS = 60_000;
-const FIRST_DELAY_MS = 1_000;
-const LONGEST_DELAY_MS = 30_000;
 
 /** A server that is started again when it dies, on the same ports and database: workers and clients find it by themselves. */
 export type KeptTemporal = Pick<RunningTemporal, 'address' | 'webUrl' | 'stop'> & { pid(): number };
@@ -18,49 +13,18 @@ export type KeptTemporal = Pick<RunningTemporal, 'address' | 'webUrl' | 'stop'> 
  * @throws TemporalUnreachable when it does not come up the first time.
  */
 export async function keepTemporal(options: TemporalOptions, say: (line: string) => void): Promise<KeptTemporal> {
-  let server = await startTemporal(options);
+  const server = await startTemporal(options);
   const { address, webUrl } = server;
-  const again = { ...options, port: portOf(address), uiPort: portOf(webUrl) };
-  const stopped = new AbortController();
-  const isOver = keep();
-
-  async function keep(): Promise<void> {
-    for (let delayMs = FIRST_DELAY_MS; ; delayMs = Math.min(delayMs * 2, LONGEST_DELAY_MS)) {
-      const since = Date.now();
-      await server.ended;
-      if (Date.now() - since > STEADY_MS) delayMs = FIRST_DELAY_MS;
-      while (!stopped.signal.aborted) {
-        say(
-          `The Temporal server on ${address} ended by itself. It is started again in ${formatDuration(delayMs / 1000)}.`,
-        );
-        await sleep(delayMs, undefined, { signal: stopped.signal }).catch(() => undefined);
-        if (stopped.signal.aborted) return;
-        try {
-          server = await startTemporal(again);
-          break;
-        } catch (error) {
-          say(failureMessageOf(error));
-          delayMs = Math.min(delayMs * 2, LONGEST_DELAY_MS);
-        }
-      }
-      if (stopped.signal.aborted) return;
-    }
-  }
-
-  return {
-    address,
-    webUrl,
-    pid: () => server.pid,
-    async stop() {
-      stopped.abort();
-      await server.stop();
-      await isOver;
-      // It may just have been coming up again.
-      await server.stop();
-    },
-  };
+  const { now, stop } = keepRunning(server, {
+    startAgain: () => startTemporal({ ...options, port: portOf(address), uiPort: portOf(webUrl) }),
+    describe: ({ delayMs }) =>
+      `The Temporal server on ${address} ended by itself. It is started again in ${formatDuration(delayMs / 1000)}.`,
+    say,
+  });
+  return { address, webUrl, pid: () => now().pid, stop };
 }
 
-function portOf(url: string): number {
-  return Number(/:(\d+)$/.exec(url)?.[1]);
+/** The port that an address names, with or without a scheme in front; 0 where it names none. */
+export function portOf(address: string): number {
+  return Number(/:(\d+)/.exec(address.replace(/^https?:/, ''))?.[1] ?? 0);
 }

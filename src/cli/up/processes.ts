@@ -7,7 +7,6 @@ export interface LoggedProcess {
   pid: number;
   /** Settles when it has ended; never rejects. */
   ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>;
-  hasEnded(): boolean;
   /** Last lines of its output that are not blank, at most `count`. */
   lastLines(count: number): string[];
   /** SIGTERM, then SIGKILL after `graceMs`. Settles when it is gone. May be called twice. */
@@ -49,7 +48,6 @@ export function startLogged(command: readonly string[], logFile: string, env: No
   return {
     pid: child.pid ?? 0,
     ended,
-    hasEnded,
     lastLines: (count) =>
       readFileSync(logFile, 'utf8')
         .split('\n')
