@@ -1,9 +1,9 @@
 import { failure } from '../shared/index.js';
-import { compareDisks, throttled } from '../transfer/index.js';
+import { compareDisks } from '../transfer/index.js';
 import type { Comparison, OpenReader, Range, Throttle, TransferCounters } from '../transfer/index.js';
 import { cancellationSignal } from '@temporalio/activity';
 import type { Xapi } from '../xapi/index.js';
-import { targetReader } from './read-back.js';
+import { targetStream } from './read-back.js';
 import type { CopyDiskInput } from './types.js';
 
 /** Of that many disks a worker remembers what a comparison has found. */
@@ -36,11 +36,8 @@ export class Comparisons {
     if (this.#known.size > MOST_REMEMBERED && oldest !== undefined) this.#known.delete(oldest);
     if (comparison.position >= disk.capacityBytes) return comparison.ranges;
     const signal = cancellationSignal();
-    const { sizeBytes, readFrom } = await targetReader(xapi, {
-      vdiUuid,
-      label: disk.label,
-      migrationId: target.migrationId,
-    });
+    const { migrationId } = target;
+    const { sizeBytes, readBack } = await targetStream(xapi, { vdiUuid, label: disk.label, migrationId }, throttle);
     if (sizeBytes < disk.capacityBytes) {
       throw failure('PlanChanged', {
         what: `${disk.label}: the target has ${sizeBytes} bytes, fewer than the ${disk.capacityBytes} of the source.`,
@@ -51,7 +48,7 @@ export class Comparisons {
       comparison,
       virtualSizeBytes: disk.capacityBytes,
       openReader: work.openReader,
-      readTarget: (from) => throttled(() => readFrom(from), throttle, signal)(),
+      readTarget: readBack,
       signal,
       onProgress: work.onProgress,
     });

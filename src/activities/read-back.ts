@@ -8,7 +8,8 @@ import type { Verdict } from '../shared/index.js';
 import { readBackBy, throttled, verifyBase, verifyDelta, verifyRanges } from '../transfer/index.js';
 import type { OpenReader, Plan, ReadBack, Throttle, TransferCounters } from '../transfer/index.js';
 import type { Xapi } from '../xapi/index.js';
-import { readBackOf } from './target-disk.js';
+import { resumable } from './read-back-checkpoint.js';
+import { exportOf } from './target-disk.js';
 import type { VerifyDiskInput } from './types.js';
 
 /** A port that a firewall hides answers nobody; there is another way to read. */
@@ -47,18 +48,21 @@ export async function judge(xapi: Xapi, input: VerifyDiskInput, work: ReadBackWo
     return { ...said, scope, via: 'none', whyNotNbd: whyNot, bytesChecked: 0, detection: 0, chunks: 0, seconds: 0 };
   }
   if (whyNot !== undefined || scope === 'full') {
-    const streamOf = async (vdiUuid: string): Promise<ReadBack> => {
-      const readBack =
-        whyNot === undefined
-          ? readBackBy(open(vdiUuid), virtualSizeBytes, signal)
-          : (await readBackOf(xapi, vdiUuid, disk.label, input.target.migrationId)).readBack;
-      return throttled(readBack, work.throttle, signal);
-    };
-    const options = { ...common, readBack: await streamOf(snapshotVdiUuid) };
-    const result =
-      input.kind === 'base'
-        ? await verifyBase(options)
-        : await verifyDelta({ ...options, readBackPrevious: await streamOf(requirePrevious(previous)) });
+    const { label } = disk;
+    const { migrationId } = input.target;
+    const streamOf = (vdiUuid: string) =>
+      streamFrom(
+        xapi,
+        { vdiUuid, label, migrationId },
+        { open: whyNot === undefined && open, throttle: work.throttle },
+      );
+    const readBack = await streamOf(snapshotVdiUuid);
+    const before = input.kind === 'delta' ? await streamOf(requirePrevious(previous)) : undefined;
+    const of = [input.planDigest, input.chainDigest, previous].join(' ');
+    const result = await resumable(xapi, { vdiUuid: snapshotVdiUuid, of }, (from, onChecked) => {
+      const options = { ...common, readBack, onChecked, ...(from && { from }) };
+      return before ? verifyDelta({ ...options, readBackPrevious: before }) : verifyBase(options);
+    });
     await released(xapi, snapshotVdiUuid, previous);
     const way = whyNot === undefined ? { via: 'nbd' as const } : { via: 'export' as const, whyNotNbd: whyNot };
     return { ...said, scope: 'full', ...way, ...result };
@@ -77,33 +81,48 @@ export async function judge(xapi: Xapi, input: VerifyDiskInput, work: ReadBackWo
   return { ...said, scope, via: 'nbd', ...result, ...(scope === 'sampled' && { seed }) };
 }
 
-/** A VDI from any byte to its end: by ranges where the pool offers them, else by an export whose beginning is passed over. */
-export async function targetReader(
+/** A VDI as a stream: by ranges where the pool offers them, else by an export. */
+export async function targetStream(
   xapi: Xapi,
-  { vdiUuid, label, migrationId }: { vdiUuid: string; label: string; migrationId: string },
-): Promise<{ sizeBytes: number; readFrom: (from: number) => AsyncIterable<Buffer> }> {
-  const open = nbdOpener(xapi, label, cancellationSignal());
-  if ((await reasonAgainstNbd(xapi, vdiUuid, open)) === undefined) {
-    const { virtualSizeBytes } = await xapi.vdiAccess(vdiUuid);
-    const readFrom = (from: number) => readBackBy(open(vdiUuid), virtualSizeBytes, cancellationSignal(), from)();
-    return { sizeBytes: virtualSizeBytes, readFrom };
-  }
-  const { readBack, sizeBytes } = await readBackOf(xapi, vdiUuid, label, migrationId);
-  return {
-    sizeBytes,
-    async *readFrom(from) {
-      let skipped = 0;
-      for await (const piece of readBack()) {
-        const rest = piece.subarray(Math.min(piece.length, from - skipped));
-        skipped += piece.length - rest.length;
-        if (rest.length > 0) yield rest;
-      }
-    },
+  disk: TargetDisk,
+  throttle: Throttle,
+): Promise<{ sizeBytes: number; readBack: ReadBack }> {
+  const open = nbdOpener(xapi, disk.label, cancellationSignal());
+  const isOffered = (await reasonAgainstNbd(xapi, disk.vdiUuid, open)) === undefined;
+  const readBack = await streamFrom(xapi, disk, { open: isOffered && open, throttle });
+  return { sizeBytes: (await xapi.vdiAccess(disk.vdiUuid)).virtualSizeBytes, readBack };
+}
+
+interface TargetDisk {
+  vdiUuid: string;
+  label: string;
+  migrationId: string;
+}
+
+/** @param way `open` is false where only an export is left; of that the beginning is passed over. */
+async function streamFrom(
+  xapi: Xapi,
+  { vdiUuid, label, migrationId }: TargetDisk,
+  { open, throttle }: { open: NbdOpener | false; throttle: Throttle },
+): Promise<ReadBack> {
+  const signal = cancellationSignal();
+  const { virtualSizeBytes } = await xapi.vdiAccess(vdiUuid);
+  if (open) return throttled(readBackBy(open(vdiUuid), virtualSizeBytes, signal), throttle, signal);
+  const whole = throttled(exportOf(xapi, vdiUuid, label, migrationId), throttle, signal);
+  return async function* (from = 0) {
+    let skipped = 0;
+    for await (const piece of whole()) {
+      const rest = piece.subarray(Math.min(piece.length, from - skipped));
+      skipped += piece.length - rest.length;
+      if (rest.length > 0) yield rest;
+    }
   };
 }
 
+type NbdOpener = (vdiUuid: string) => OpenReader;
+
 /** Connections to a VDI's NBD servers, one after the other until one answers. */
-function nbdOpener(xapi: Xapi, subject: string, signal: AbortSignal): (vdiUuid: string) => OpenReader {
+function nbdOpener(xapi: Xapi, subject: string, signal: AbortSignal): NbdOpener {
   return (vdiUuid) => async () => {
     let last: unknown;
     for (const server of await xapi.nbdServers(vdiUuid)) {
@@ -119,11 +138,7 @@ function nbdOpener(xapi: Xapi, subject: string, signal: AbortSignal): (vdiUuid: 
 }
 
 /** Tries it: a server that is offered may be out of reach from here. An impostor is no reason, it is an error. */
-async function reasonAgainstNbd(
-  xapi: Xapi,
-  vdiUuid: string,
-  open: (vdiUuid: string) => OpenReader,
-): Promise<string | undefined> {
+async function reasonAgainstNbd(xapi: Xapi, vdiUuid: string, open: NbdOpener): Promise<string | undefined> {
   if ((await xapi.nbdServers(vdiUuid)).length === 0) return 'the pool offers none';
   try {
     await (await open(vdiUuid)()).close();

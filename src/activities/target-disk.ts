@@ -106,16 +106,11 @@ function withTask(
 }
 
 /** Reads a VDI from its first byte to its last, as often as it is asked to (R20: one export each time). */
-export async function readBackOf(
-  xapi: Xapi,
-  vdiUuid: string,
-  name: string,
-  migrationId: string,
-): Promise<{ readBack: ReadBack; sizeBytes: number }> {
-  const { virtualSizeBytes } = await xapi.vdiAccess(vdiUuid);
-  const readBack: ReadBack = async function* () {
+export function exportOf(xapi: Xapi, vdiUuid: string, name: string, migrationId: string): ReadBack {
+  return async function* () {
     await xapi.awaitNoAttachment(vdiUuid);
     const access = await xapi.vdiAccess(vdiUuid);
+    const { virtualSizeBytes } = access;
     const taskRef = await xapi.createTask(`[surefire] read back ${name}`, migrationId);
     let bytes = 0;
     const alive = setInterval(() => {
@@ -139,5 +134,4 @@ export async function readBackOf(
       await xapi.destroyTask(taskRef);
     }
   };
-  return { readBack, sizeBytes: virtualSizeBytes };
 }

@@ -2,11 +2,12 @@
 export class ByteStream {
   readonly #iterator: AsyncIterator<Buffer>;
   #piece: Buffer = Buffer.alloc(0);
-  /** Bytes handed out so far. */
-  position = 0;
+  /** Of the next byte. */
+  position: number;
 
-  constructor(stream: AsyncIterable<Buffer>) {
+  constructor(stream: AsyncIterable<Buffer>, position = 0) {
     this.#iterator = stream[Symbol.asyncIterator]();
+    this.position = position;
   }
 
   /** 1 to `max` next bytes; undefined at the end. They stay valid until the next call. */

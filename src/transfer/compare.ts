@@ -2,7 +2,7 @@ import { ByteStream } from './byte-stream.js';
 import { chunkReads } from './chunk-reads.js';
 import { RateMeter } from './rate-meter.js';
 import { ReconnectingReader } from './reconnecting-reader.js';
-import type { OpenReader, Range, ReconnectPolicy, TransferCounters } from './types.js';
+import type { OpenReader, Range, ReadBack, ReconnectPolicy, TransferCounters } from './types.js';
 
 /** Differences are told in blocks of this size at least, for a PUT has a header for each range. */
 const BLOCK_BYTES = 64 * 1024;
@@ -21,8 +21,8 @@ export interface CompareOptions {
   /** Size of the source disk; what the target has beyond it is not looked at. */
   virtualSizeBytes: number;
   openReader: OpenReader;
-  /** The target's last verified state, from a byte on to its end. */
-  readTarget: (from: number) => AsyncIterable<Buffer>;
+  /** The target's last verified state. */
+  readTarget: ReadBack;
   signal: AbortSignal;
   /** Called at most twice a second. */
   onProgress?: (progress: TransferCounters) => void;

@@ -6,9 +6,9 @@ import type { ReadBack } from './types.js';
  * pool's export cannot be held for hours.
  */
 export function throttled(readBack: ReadBack, throttle: Throttle, signal: AbortSignal): ReadBack {
-  return async function* () {
+  return async function* (from = 0) {
     await throttle.opens(signal);
-    for await (const piece of readBack()) {
+    for await (const piece of readBack(from)) {
       await throttle.take(piece.length, signal);
       yield piece;
     }

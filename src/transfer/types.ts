@@ -143,8 +143,23 @@ export interface CopyPassResult {
 
 export type OpenReader = () => Promise<BlockReader>;
 
-/** The target disk from its first byte to its last, in pieces of any size. Opened anew when a mismatch has to be located. */
-export type ReadBack = () => AsyncIterable<Buffer>;
+/**
+ * The target disk from a byte on (its first, unless told otherwise) to its last, in pieces of any size. Opened anew when a
+ * mismatch has to be located.
+ */
+export type ReadBack = (from?: number) => AsyncIterable<Buffer>;
+
+/** How far a frozen disk was read back without a difference: enough to go on there, in another process too. */
+export interface Checked {
+  /** Bytes of the target disk. */
+  position: number;
+  /** Bytes of the plan among them. */
+  planned: number;
+  /** Value and count of the digest chain over these. */
+  chain: string;
+  chunks: number;
+  seconds: number;
+}
 
 interface VerifyCommon {
   plan: Plan;
@@ -161,6 +176,10 @@ interface VerifyCommon {
 
 export interface VerifyOptions extends VerifyCommon {
   readBack: ReadBack;
+  /** Where to go on. The bytes before it are taken as checked, so it must be of the same frozen disk and plan. */
+  from?: Checked;
+  /** Hears of each place where it could go on. */
+  onChecked?: (checked: Checked) => void;
 }
 
 export interface VerifyDeltaOptions extends VerifyOptions {

@@ -67,9 +67,9 @@ export async function verifyRanges(options: VerifyRangesOptions): Promise<Verify
   };
 }
 
-/** A disk from a byte on as a stream, read in order and ahead through connections that are opened again when they are lost. */
-export function readBackBy(open: OpenReader, sizeBytes: number, signal: AbortSignal, from = 0): ReadBack {
-  return async function* () {
+/** A disk as a stream, read in order and ahead through connections that are opened again when they are lost. */
+export function readBackBy(open: OpenReader, sizeBytes: number, signal: AbortSignal): ReadBack {
+  return async function* (from = 0) {
     const reader = new ReconnectingReader(open, signal);
     try {
       const ranges = sizeBytes === from ? [] : [{ offset: from, length: sizeBytes - from }];

@@ -33,7 +33,8 @@ const expectZero: Outside = (piece, offset, differences) => {
  * @throws VerificationMismatch as `verifyBase`.
  */
 export async function verifyDelta(options: VerifyDeltaOptions): Promise<VerifyResult> {
-  const previous = new ByteStream(options.readBackPrevious());
+  const from = options.from?.position ?? 0;
+  const previous = new ByteStream(options.readBackPrevious(from), from);
   const skip = async (length: number) => {
     while (length > 0)
       length -= (await previous.take(length))?.length ?? missing('the previous state', previous.position);
@@ -54,12 +55,20 @@ export async function verifyDelta(options: VerifyDeltaOptions): Promise<VerifyRe
 }
 
 async function verify(options: VerifyOptions, outside: Outside): Promise<VerifyResult> {
-  const { plan, chainDigest, targetSizeBytes, signal, onProgress } = options;
-  const startedAt = performance.now();
-  const stream = new ByteStream(options.readBack());
-  const chain = await DigestChain.create();
-  const meter = new RateMeter(0);
+  const { plan, chainDigest, targetSizeBytes, signal, onProgress, from, onChecked } = options;
+  const startedAt = performance.now() - (from?.seconds ?? 0) * 1000;
+  const seconds = () => (performance.now() - startedAt) / 1000;
+  const begin = from?.position ?? 0;
+  const chain = await DigestChain.create(from?.chain, from?.chunks);
+  const cursor = new ChunkCursor(plan, from?.planned);
+  const stream = new ByteStream(options.readBack(begin), begin);
+  const meter = new RateMeter(begin);
   const differences = new Differences();
+  // Once something differs nobody goes on behind it: it is looked at again.
+  const checked = (planned: number) => {
+    if (differences.count > 0) return;
+    onChecked?.({ position: stream.position, planned, chain: chain.value, chunks: chain.chunks, seconds: seconds() });
+  };
   const takeAll = async (length: number, use: (piece: Buffer, at: number) => void | Promise<void>) => {
     while (length > 0) {
       signal?.throwIfAborted();
@@ -76,16 +85,20 @@ async function verify(options: VerifyOptions, outside: Outside): Promise<VerifyR
         });
     }
   };
-  const judge = (piece: Buffer, at: number) => outside(piece, at, differences);
+  const takeUnplanned = (length: number, planned: number) =>
+    takeAll(length, async (piece, at) => {
+      await outside(piece, at, differences);
+      checked(planned);
+    });
   try {
-    const cursor = new ChunkCursor(plan);
     for (let chunk = cursor.next(); chunk !== undefined; chunk = cursor.next()) {
-      await takeAll(chunk.offset - stream.position, judge);
+      await takeUnplanned(chunk.offset - stream.position, chunk.position);
       chain.begin(chunk.offset, chunk.length);
       await takeAll(chunk.length, (piece) => chain.update(piece));
       chain.end();
+      checked(chunk.position + chunk.length);
     }
-    await takeAll(targetSizeBytes - stream.position, judge);
+    await takeUnplanned(targetSizeBytes - stream.position, plan.plannedBytes);
     if ((await stream.take(1)) !== undefined)
       throw mismatch(targetSizeBytes, 1, 'exists, but the disk should have ended');
   } finally {
@@ -99,7 +112,7 @@ async function verify(options: VerifyOptions, outside: Outside): Promise<VerifyR
     bytesChecked: stream.position,
     detection: 1,
     chunks: chain.chunks,
-    seconds: (performance.now() - startedAt) / 1000,
+    seconds: seconds(),
   };
 }
 

@@ -1,5 +1,5 @@
 import type { Connection } from './connection.js';
-import { isOriginal, KEYS, recordOf } from './marks.js';
+import { isOriginal, KEYS, recordOf, refOf, setKey } from './marks.js';
 import { assertWriter } from './writers.js';
 
 interface Kept {
@@ -36,6 +36,22 @@ export async function saveCheckpoint(
   const kept: Kept = { sequence: (last?.sequence ?? 0) + 1, value };
   await xapi.call('VDI.add_to_other_config', ref, fresh, JSON.stringify(kept));
   await xapi.call('VDI.remove_from_other_config', ref, stale);
+}
+
+/** How far this snapshot was read back, or undefined. Copies inherit the key, so it names its disk (R16). */
+export async function loadChecked(xapi: Connection, vdiUuid: string): Promise<unknown> {
+  const [, vdi] = await recordOf(xapi, 'VDI', vdiUuid);
+  const text = vdi.other_config[KEYS.checked];
+  if (text === undefined) return undefined;
+  const kept = JSON.parse(text) as { vdiUuid: string; value: unknown };
+  return kept.vdiUuid === vdiUuid ? kept.value : undefined;
+}
+
+/** Replaces it, or removes it (`undefined`). What a crash loses between two calls is read again. */
+export async function saveChecked(xapi: Connection, vdiUuid: string, value: unknown): Promise<void> {
+  const ref = await refOf(xapi, 'VDI', vdiUuid);
+  if (value !== undefined) return setKey(xapi, 'VDI', ref, KEYS.checked, JSON.stringify({ vdiUuid, value }));
+  await xapi.call('VDI.remove_from_other_config', ref, KEYS.checked);
 }
 
 function newest(otherConfig: Record<string, string>): (Kept & { key: string }) | undefined {

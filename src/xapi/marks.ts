@@ -14,6 +14,7 @@ export const KEYS = {
   writer: 'surefire:writer',
   test: 'surefire:test',
   checkpoint: ['surefire:checkpoint-a', 'surefire:checkpoint-b'],
+  checked: 'surefire:read-back',
   finished: 'surefire:migrated-from',
 } as const;
 

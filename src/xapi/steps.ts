@@ -1,5 +1,5 @@
 /** Every step that surefire does on a pool, by the name of its function; each takes the session first. */
-export { loadCheckpoint, saveCheckpoint } from './checkpoints.js';
+export { loadChecked, loadCheckpoint, saveChecked, saveCheckpoint } from './checkpoints.js';
 export { targetFindings } from './findings.js';
 export { setVdiMetrics } from './metrics.js';
 export { nbdServers } from './nbd.js';

@@ -1,13 +1,22 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { MigrationStatus } from '../../src/shared/index.js';
-import { Bench, plain } from '../e2e/harness.js';
+import { Bench, MIB, plain, waitFor, type Run } from '../e2e/harness.js';
+import { startTransferWorker } from '../e2e/workers.js';
 
+/** The second disk of one VM: soon copied, and most of a minute to be read back at the limit that is set. */
+const DATA_BYTES = 96 * MIB;
+const FILLED_BYTES = 16 * MIB;
+const SLOW_MIB = 2;
+/** Its device key. */
+const SECOND_DISK = '2001';
 const EXTERNAL = 'Pool-wide network associated with eth0';
 
 let bench: Bench;
 
 beforeAll(async () => {
-  bench = await Bench.start([plain('blind'), plain('ranged'), plain('spoiled'), plain('sampled')]);
+  const large = { ...plain('stopped'), dataDiskBytes: [DATA_BYTES] };
+  bench = await Bench.start([plain('blind'), plain('ranged'), plain('spoiled'), plain('sampled'), large]);
+  await bench.fillDataDisk('stopped', FILLED_BYTES);
 });
 
 afterAll(() => bench?.stop());
@@ -23,6 +32,28 @@ async function spoil(vm: string, times: number, vdi?: string): Promise<{ offset:
   const offset = (written?.offset ?? 0) + 20_000;
   await bench.pool.fault({ kind: 'corruptImport', offset, times, ...(vdi !== undefined && { vdi }) });
   return { offset: offset - (offset % 4096), length: 4096 };
+}
+
+/** How far the one second disk here was read back, as its snapshot says; 0 where none does. */
+async function noted(): Promise<number> {
+  type Vdi = { other_config: Record<string, string> };
+  const vdis = Object.values(await bench.api.call<Record<string, Vdi>>('VDI.get_all_records'));
+  const notes = vdis.flatMap(({ other_config: keys }) =>
+    keys['surefire:disk'] === SECOND_DISK ? (keys['surefire:read-back'] ?? []) : [],
+  );
+  expect(notes.length).toBeLessThanOrEqual(1);
+  const [text] = notes;
+  if (text === undefined) return 0;
+  return (JSON.parse(text) as { value: { checked: { position: number } } }).value.checked.position;
+}
+
+/** The first progress of the read-back of the second disk that an attempt after `attempt` tells of. */
+function firstProgress(run: Run, attempt: number): Promise<number> {
+  return waitFor('the read-back to go on', async () => {
+    const { steps } = await bench.client.status(run.id);
+    const { progress } = steps.find(({ progress: of }) => of?.phase === 'verify' && of.totalBytes === DATA_BYTES) ?? {};
+    return progress !== undefined && progress.attempt > attempt && progress.doneBytes;
+  });
 }
 
 const passesOf = ({ disks }: Pick<MigrationStatus, 'disks'>) => disks[0]?.passes ?? [];
@@ -83,6 +114,35 @@ describe('proof of a copy with NBD', () => {
     expect((await bench.pool.imports()).length).toBeGreaterThan(before);
     const report = await run.accept();
     expect(await run.comparesEqual(report)).toEqual([true]);
+    expect(report.leftovers).toEqual([]);
+  });
+
+  it.concurrent('[S14] goes on where a read-back was, after a crash and after a pause', async () => {
+    const worker = await startTransferWorker(bench, 'stopped');
+    await worker.limit(SLOW_MIB);
+    const run = await bench.migrate('stopped', { transferQueue: worker.queue });
+    const crashedAt = await waitFor('a note', async () => (await noted()) || undefined);
+    await worker.kill('SIGKILL');
+    await startTransferWorker(bench, 'stopped');
+    expect(await firstProgress(run, 1)).toBeGreaterThanOrEqual(crashedAt);
+    await run.say('pause', { reason: 'the backup runs' });
+    await run.reaches('resume');
+    await waitFor('everything to stand', async () => (await bench.client.status(run.id)).steps.length === 0);
+    const pausedAt = await noted();
+    expect(pausedAt).toBeGreaterThanOrEqual(crashedAt);
+    await run.say('resume', {});
+    expect(await firstProgress(run, 0)).toBeGreaterThanOrEqual(pausedAt);
+    await worker.limit();
+    const status = await run.reaches('verification');
+    expect(await noted()).toBe(0);
+    expect(status.disks.flatMap(({ passes }) => passes[0]?.verdicts ?? [])).toMatchObject(
+      [{ bytesTotal: 46 * MIB }, { bytesTotal: DATA_BYTES }].map(({ bytesTotal }) => ({
+        ...{ scope: 'full', via: 'nbd', bytesTotal, bytesChecked: bytesTotal, detection: 1 },
+      })),
+    );
+    await run.goTo('acceptance');
+    const report = await run.accept();
+    expect(await run.comparesEqual(report)).toEqual([true, true]);
     expect(report.leftovers).toEqual([]);
   });
 

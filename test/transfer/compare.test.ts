@@ -7,7 +7,7 @@ const SIZE = 6 * MiB + 512;
 const BLOCK = 64 * KiB;
 
 const pieces = (held: Buffer) =>
-  async function* (from: number) {
+  async function* (from = 0) {
     for (let at = from; at < held.length; at += 16_381) yield held.subarray(at, at + 16_381);
   };
 const signal = new AbortController().signal;
@@ -44,7 +44,7 @@ describe('compareDisks', () => {
       comparison,
       virtualSizeBytes: SIZE,
       openReader: source.open,
-      readTarget: async function* (from: number) {
+      readTarget: async function* (from = 0) {
         for await (const piece of pieces(target)(from)) {
           if (comparison.position >= 2 * MiB) stop.abort(new Error('paused'));
           yield piece;

@@ -87,9 +87,9 @@ export class MemoryTarget implements SegmentSink {
     });
   }
 
-  readBack: ReadBack = async function* (this: MemoryTarget) {
+  readBack: ReadBack = async function* (this: MemoryTarget, from = 0) {
     // Odd pieces, as a TLS connection gives them.
-    for (let at = 0; at < this.content.length; at += 16_381) yield this.content.subarray(at, at + 16_381);
+    for (let at = from; at < this.content.length; at += 16_381) yield this.content.subarray(at, at + 16_381);
   }.bind(this);
 }
 

@@ -6,6 +6,7 @@ import {
   planWholeDisk,
   verifyBase,
   verifyDelta,
+  type Checked,
   type Plan,
   type VerifyOptions,
 } from '../../src/transfer/index.js';
@@ -135,6 +136,59 @@ describe('verifyDelta', () => {
       verifyDelta({ ...options, openReader: source.open, readBackPrevious: previous.readBack }),
     );
     expect(found).toMatchObject(['VerificationMismatch', { offset: 7 * MiB }]);
+  });
+});
+
+describe('a read-back that was stopped', () => {
+  const CHANGED = [
+    { offset: 128 * KiB, length: 64 * KiB },
+    { offset: 5 * MiB, length: 3 * MiB },
+  ];
+  let options: VerifyOptions & { previous: MemoryTarget };
+  let places: Checked[];
+  const verifyFrom = (from?: Checked, onChecked?: (checked: Checked) => void) => {
+    const { previous, plan } = options;
+    const all = { ...options, ...(from && { from }), ...(onChecked && { onChecked }) };
+    return plan.kind === 'base' ? verifyBase(all) : verifyDelta({ ...all, readBackPrevious: previous.readBack });
+  };
+
+  describe.each(['base', 'delta'] as const)('after a %s pass', (kind) => {
+    beforeEach(async () => {
+      const base = await copy(await planFromAreas('base', SIZE, AREAS));
+      const previous = new MemoryTarget(Buffer.from(target.content));
+      for (const { offset, length } of CHANGED) pattern(length, offset + 2).copy(source.content, offset);
+      const last = kind === 'base' ? base : await copy(await planFromAreas('delta', SIZE, CHANGED));
+      options = { ...last, previous };
+      places = [];
+      await verifyFrom(undefined, (checked) => places.push(checked));
+    });
+
+    it('goes on at each place, reads nothing before it and comes to the same', async () => {
+      expect(places.length).toBeGreaterThan(20);
+      const { chunks } = await verifyFrom();
+      for (const from of places) {
+        const begun: unknown[] = [];
+        const { readBack } = options;
+        options.readBack = (at) => (begun.push(at), readBack(at));
+        expect(await verifyFrom(from)).toMatchObject({ bytesChecked: TARGET_SIZE, chunks });
+        expect(begun).toEqual([from.position]);
+        options.readBack = readBack;
+      }
+    });
+
+    it.each([
+      ['nobody wrote to', MiB + 9],
+      ['was copied', 5 * MiB + 9],
+      ['ends the disk', TARGET_SIZE - 1],
+    ])('finds a wrong byte behind it where it %s, and never passes one', async (_where, at) => {
+      target.content[at] = (target.content[at] ?? 0) ^ 1;
+      for (const from of places.filter(({ position }) => position <= at)) {
+        const passed: number[] = [];
+        const error = await mismatchOf(verifyFrom(from, ({ position }) => passed.push(position)));
+        expect(error).toMatchObject(['VerificationMismatch', {}]);
+        if (at !== 5 * MiB + 9) expect(passed.filter((position) => position > at)).toEqual([]);
+      }
+    });
   });
 });
 

@@ -194,7 +194,7 @@ class Story {
           comparison: { position: 0, ranges: [] },
           virtualSizeBytes: SIZE,
           openReader: source.open,
-          readTarget: async function* (from) {
+          readTarget: async function* (from = 0) {
             for (let at = from; at < held.length; at += 16_381) yield held.subarray(at, at + 16_381);
           },
           signal: new AbortController().signal,

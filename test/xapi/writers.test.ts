@@ -55,6 +55,24 @@ describe('checkpoints', () => {
     expect(await xapi.loadCheckpoint(vdiUuid)).toEqual({ done: 3 });
   });
 
+  it('keeps how far a snapshot was read back, for that snapshot alone, until it is done', async () => {
+    const { vmUuid, disks } = await makeTarget(pool, xapi, 'm-read');
+    const taken = await xapi.snapshotTarget({ vmUuid, name: 'first', migrationId: 'm-read', pass: 'base' });
+    const { vdiUuid } = taken.disks[0]!;
+    expect(await xapi.loadChecked(vdiUuid)).toBeUndefined();
+    for (const position of [1, 2]) {
+      await xapi.saveChecked(vdiUuid, { position });
+      expect(await xapi.loadChecked(vdiUuid)).toEqual({ position });
+    }
+    expect(await xapi.loadChecked(disks[0]!.vdiUuid)).toBeUndefined();
+    const ref = await pool.raw.call<string>('VDI.get_by_uuid', vdiUuid);
+    const clone = await pool.raw.call<string>('VDI.get_uuid', await pool.raw.call('VDI.clone', ref));
+    expect(Object.keys(await keysOf(clone))).toContain('surefire:read-back');
+    expect(await xapi.loadChecked(clone)).toBeUndefined();
+    await xapi.saveChecked(vdiUuid, undefined);
+    expect(Object.keys(await keysOf(vdiUuid))).not.toContain('surefire:read-back');
+  });
+
   it('says nothing on a copy of the disk (R16)', async () => {
     const { vmUuid, disks } = await makeTarget(pool, xapi, 'm-void');
     await xapi.acquireWriter(disks[0]!.vdiUuid, 'w');
