@@ -41,10 +41,22 @@ static void audit_close(struct disk *d, const char *by) {
   audit("Close", E_OK, "path", d->path, "reads", reads, "bytes", bytes, "queries", asked, "by", by, NULL);
 }
 
-void audit_left_open(void) {
+/* After what is queued: nobody may still run code of ours once it is unloaded. */
+static void stop_threads(struct disk *d) {
+  pthread_mutex_lock(&d->lock);
+  d->stop = 1;
+  pthread_cond_broadcast(&d->work);
+  pthread_mutex_unlock(&d->lock);
+  for (int i = 0; i < d->nthreads; i++)
+    pthread_join(d->threads[i], NULL);
+}
+
+void end_left_open(void) {
   pthread_mutex_lock(&open_lock);
-  for (struct disk *d = open_disks; d; d = d->next)
+  for (struct disk *d = open_disks; d; d = d->next) {
+    stop_threads(d);
     audit_close(d, "exit");
+  }
   open_disks = NULL;
   pthread_mutex_unlock(&open_lock);
 }
@@ -129,13 +141,7 @@ EXPORT VixError VixDiskLib_Wait(struct disk *d) {
 }
 
 EXPORT VixError VixDiskLib_Close(struct disk *d) {
-  VixDiskLib_Wait(d);
-  pthread_mutex_lock(&d->lock);
-  d->stop = 1;
-  pthread_cond_broadcast(&d->work);
-  pthread_mutex_unlock(&d->lock);
-  for (int i = 0; i < d->nthreads; i++)
-    pthread_join(d->threads[i], NULL);
+  stop_threads(d);
   forget(d);
   audit_close(d, "caller");
   release(d);

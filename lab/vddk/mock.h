@@ -56,7 +56,7 @@ uint64_t next_data(struct disk *d, uint64_t at, uint64_t end);
 uint64_t data_end(struct disk *d, uint64_t at, uint64_t end);
 
 /* disk.c */
-void audit_left_open(void);
+void end_left_open(void);
 
 /* io.c */
 void *worker(void *disk);

@@ -21,7 +21,7 @@ EXPORT VixError VixDiskLib_InitEx(uint32_t major, uint32_t minor, log_fn *info, 
 
 /* nbdkit closes no disk once it has been told to end (free_connection): what such a disk was asked is counted here. */
 EXPORT void VixDiskLib_Exit(void) {
-  audit_left_open();
+  end_left_open();
   audit("Exit", E_OK, NULL);
   log_info = log_warn = NULL;
   settings_open(NULL);

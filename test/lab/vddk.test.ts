@@ -50,7 +50,7 @@ async function withNbdkit(client: string, attempt: Attempt = {}) {
       ...[`thumbprint=${attempt.thumbprint ?? THUMBPRINT}`, `vm=moref=${attempt.vm ?? 'vm-1'}`],
       ...[`file=${attempt.disk ?? DISK}`, ...(attempt.more ?? []), '--run', client],
     ],
-    { reject: false, timeout: 30_000 },
+    { reject: false, timeout: 250_000 },
   );
   return { exitCode, stdout, stderr };
 }
@@ -193,7 +193,7 @@ describe('mock VDDK behind the real nbdkit plugin', () => {
 
   it('loses the host connection until the disk is opened again', async () => {
     await setVddkFaults(libdir, { lost_read: 2 });
-    // One request at a time: a client that leaves while others are under way can take this nbdkit with it.
+    // One request at a time: nbdkit before 1.33.10 ends by a failed assertion when a client leaves with replies due.
     const reconnecting = 'nbdcopy -C 1 -R 1 "$uri" null: ; nbdcopy -C 1 -R 1 "$uri" null:';
     const { exitCode, stderr } = await withNbdkit(reconnecting);
     expect(stderr).toMatch(/data connection to the host was lost/);
