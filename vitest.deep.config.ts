@@ -4,8 +4,10 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/deep/**/*.test.ts'],
-    testTimeout: 300_000,
-    hookTimeout: 180_000,
+    // As in vitest.config.ts: limits of what never ends.
+    testTimeout: 600_000,
+    hookTimeout: 600_000,
+    expect: { poll: { timeout: 50_000 } },
     maxWorkers: 2,
   },
 });

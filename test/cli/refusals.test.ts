@@ -57,7 +57,7 @@ beforeAll(async () => {
   };
   configure();
   expect((await runCli(['migrate', 'under-way', '--transport', 'https'], env)).exitCode).toBe(0);
-}, 120_000);
+});
 
 afterAll(async () => {
   await Promise.all(workers.map((worker) => worker.stop()));

@@ -23,7 +23,7 @@ afterAll(async () => {
 
 const env = () => ({ SUREFIRE_CONFIG: place.config, SUREFIRE_TEMPORAL_ADDRESS: server.address });
 const startWorker = (role: string, more: Record<string, string> = {}) =>
-  execa(process.execPath, [WORKER, '--role', role], { env: { ...env(), ...more }, reject: false, timeout: 60_000 });
+  execa(process.execPath, [WORKER, '--role', role], { env: { ...env(), ...more }, reject: false, timeout: 250_000 });
 
 async function connected<T>(act: (connection: Connection) => Promise<T>): Promise<T> {
   const connection = await Connection.connect({ address: server.address });

@@ -33,7 +33,7 @@ interface Ready {
 describe('startTemporal', () => {
   it('keeps ended migrations for 90 days, registers the attributes again without complaint, and stops cleanly', async () => {
     const server = await startServer(place.folder);
-    await prepareNamespace({ address: server.address, namespace: 'surefire' }, Date.now() + 10_000);
+    await prepareNamespace({ address: server.address, namespace: 'surefire' }, Date.now() + 60_000);
     const connection = await Connection.connect({ address: server.address });
     const { config } = await connection.workflowService.describeNamespace({ namespace: 'surefire' });
     expect(Number(config?.workflowExecutionRetentionTtl?.seconds)).toBe(90 * 86_400);
@@ -107,11 +107,11 @@ describe('startTemporal', () => {
         add()
           .then(() => true)
           .catch(() => false),
-      15,
+      60,
     );
     const error: unknown = await prepareNamespace(
       { address: server.address, namespace: 'strange' },
-      Date.now() + 10_000,
+      Date.now() + 60_000,
     ).catch((e: unknown) => e);
     expect(failureMessageOf(error)).toContain(
       'Namespace strange has search attributes of another type: MigrationStage.',
@@ -143,9 +143,10 @@ setInterval(() => undefined, 1000);`,
       firstDelayMs: 10,
     });
     const first = worker.pid();
-    await waitFor(async () => worker.pid() !== first && alive(worker.pid()), 10);
+    await waitFor(async () => worker.pid() !== first && alive(worker.pid()), 60);
     expect(said).toHaveLength(1);
-    expect(said[0]).toContain('The test worker ended with code 7 after 0 s; it said: Error: no disk today');
+    expect(said[0]).toContain('The test worker ended with code 7 after');
+    expect(said[0]).toContain('it said: Error: no disk today');
     await worker.stop();
     expect(alive(worker.pid())).toBe(false);
     expect(said).toHaveLength(1);
@@ -155,8 +156,7 @@ setInterval(() => undefined, 1000);`,
 /** Stays in its first stage: nobody answers on the queue of its host. */
 const parked = (vm: string) => ({ ...inputOf(vm), transferQueue: 'transfer.nobody' });
 
-// Whole processes, several times each, on a machine that others use as well.
-describe('surefire up', { timeout: 120_000 }, () => {
+describe('surefire up', () => {
   const running: ReturnType<typeof spawnCli>[] = [];
   afterEach(async () => {
     for (const process of running.splice(0)) {
@@ -194,7 +194,7 @@ describe('surefire up', { timeout: 120_000 }, () => {
     let told = '';
     up.stderr.on('data', (chunk: Buffer) => (told += chunk.toString()));
     process.kill(ready.workers[1]!.pid, 'SIGKILL');
-    await waitFor(async () => told.includes('The transfer worker ended by SIGKILL'), 10);
+    await waitFor(async () => told.includes('The transfer worker ended by SIGKILL'), 60);
 
     up.kill('SIGINT');
     expect((await up).exitCode).toBe(0);
@@ -217,13 +217,13 @@ describe('surefire up', { timeout: 120_000 }, () => {
     let told = '';
     up.stderr.on('data', (chunk: Buffer) => (told += chunk.toString()));
     process.kill(temporalPid, 'SIGKILL');
-    await waitFor(async () => told.includes(`The Temporal server on ${address} ended by itself.`), 10);
-    const found = await waitFor(() => client.status(migrationId).catch(() => false as const), 30);
+    await waitFor(async () => told.includes(`The Temporal server on ${address} ended by itself.`), 60);
+    const found = await waitFor(() => client.status(migrationId).catch(() => false as const), 60);
     expect(found).toMatchObject({ vm: 'survivor', execution: 'RUNNING' });
     await waitFor(async () => {
       const { workers } = await client.health('transfer.test');
       return Object.values(workers).every((identities) => identities.length > 0);
-    }, 30);
+    }, 60);
     for (const { pid } of ready.workers) expect(alive(pid)).toBe(true);
     await client.close();
 
@@ -249,14 +249,14 @@ describe('surefire up', { timeout: 120_000 }, () => {
     let told = '';
     following.stderr.on('data', (chunk: Buffer) => (told += chunk.toString()));
     following.stdout.on('data', (chunk: Buffer) => (told += chunk.toString()));
-    await waitFor(async () => told.includes('Waiting for a worker'), 30);
+    await waitFor(async () => told.includes('Waiting for a worker'), 60);
     await first.stop();
-    await waitFor(async () => told.includes('Temporal does not answer'), 30);
+    await waitFor(async () => told.includes('Temporal does not answer'), 60);
     const second = await startServer(place.folder, port);
     const worker = await startTinyWorker(second.address);
     await waitFor(
       () => client.send('confirmToolsRemoved', migrationId, { operator: 'tester', override: true }).catch(() => false),
-      30,
+      60,
     );
     expect((await following).exitCode).toBe(0);
     await client.close();
@@ -270,7 +270,7 @@ describe('surefire up', { timeout: 120_000 }, () => {
     up.kill('SIGKILL');
     await up;
     const pids = [ready.temporalPid, ...ready.workers.map((worker) => worker.pid)];
-    await waitFor(async () => pids.every((pid) => !alive(pid)), 20);
+    await waitFor(async () => pids.every((pid) => !alive(pid)), 60);
     expect(readFileSync(join(own.folder, 'state', 'worker-transfer.log'), 'utf8')).not.toBe('');
     own.remove();
   });

@@ -32,7 +32,7 @@ async function govc(args: string[], password = lab.password) {
     GOVC_INSECURE: '1',
     GOVC_PERSIST_SESSION: 'false',
   };
-  return execa(cachePath('bin', 'govc'), args, { env, reject: false, timeout: 30_000 });
+  return execa(cachePath('bin', 'govc'), args, { env, reject: false, timeout: 250_000 });
 }
 
 async function said(...args: string[]): Promise<string> {

@@ -58,7 +58,7 @@ beforeAll(async () => {
   python = await pythonWith('pyvmomi==9.1.1.0');
   stateDir = await mkdtemp(join(tmpdir(), 'surefire-pyvmomi-'));
   await start();
-}, 240_000);
+});
 
 async function start(): Promise<void> {
   lab = await startVsphere({ stateDir, scenario });
@@ -74,7 +74,7 @@ async function run(code: string): Promise<unknown> {
   const file = join(stateDir, 'test.py');
   await writeFile(file, PRELUDE + code);
   const env = { PORT: new URL(lab.url).port, USERNAME: lab.username, PASSWORD: lab.password };
-  const { exitCode, stdout, stderr } = await execa(python, [file], { env, reject: false, timeout: 60_000 });
+  const { exitCode, stdout, stderr } = await execa(python, [file], { env, reject: false, timeout: 250_000 });
   expect(exitCode, stderr).toBe(0);
   return JSON.parse(stdout);
 }

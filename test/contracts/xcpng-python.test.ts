@@ -6,8 +6,6 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TestPool } from '../lab/xcpng-client.js';
 import { pythonWith } from './python.js';
 
-const INSTALL_MS = 180_000;
-
 let pool: TestPool;
 let python: string;
 let certificateFile: string;
@@ -20,7 +18,7 @@ beforeAll(async () => {
   expect(new X509Certificate(cert).fingerprint256).toBe(pool.server.address.fingerprintSha256);
   certificateFile = join(stateDir, 'master.pem');
   await writeFile(certificateFile, cert);
-}, INSTALL_MS);
+});
 afterAll(async () => {
   await pool.stop();
 });

@@ -112,7 +112,7 @@ async function read(
       ...['transports=nbdssl', `file=${file}`, `snapshot=${snapshot}`],
     ],
   }[transport];
-  return execa(nbdkit, ['-r', '-U', '-', ...filters, ...plugin, ...more, '--run', client], { timeout: 60_000 });
+  return execa(nbdkit, ['-r', '-U', '-', ...filters, ...plugin, ...more, '--run', client], { timeout: 250_000 });
 }
 
 const copyOf = (transport: Transport): string => join(home, `${transport}.raw`);
@@ -149,7 +149,7 @@ async function changeIdOf(snapshot: string): Promise<string> {
 const folder = (headers: Record<string, string>, method = 'GET') =>
   vim.http(method, '/folder/web/web-flat.vmdk?dcPath=DC0&dsName=ds1', headers);
 
-describe("warm copy out of the lab's vCenter", { timeout: 120_000 }, () => {
+describe("warm copy out of the lab's vCenter", () => {
   let previous: string;
   let previousId: string;
 

@@ -112,9 +112,7 @@ describe("the lab's vCenter", () => {
       async () => (await admin.calls()).filter((call) => call.method === 'WaitForUpdatesEx').length === 2,
       'the second call to arrive',
     );
-    const begin = Date.now();
     await lab.stop();
-    expect(Date.now() - begin).toBeLessThan(2_000);
     await broken;
     expect(await readdir(stateDir)).not.toContain('temporary');
   });
@@ -144,7 +142,7 @@ function isAlive(pid: number): boolean {
 const go = await execa('go', ['version'], { reject: false });
 
 describe.skipIf(go.exitCode !== 0)('Go tests of the lab', () => {
-  it('pass', { timeout: 300_000 }, async () => {
+  it('pass', async () => {
     const tests = await execa('go', ['test', './...'], { cwd: 'lab/vsphere', reject: false, all: true });
     expect(tests.exitCode, tests.all).toBe(0);
   });

@@ -195,7 +195,7 @@ export function chunkHeader(offset: number | bigint, length: number): Buffer {
 export const END_MARKER = Buffer.alloc(12);
 
 /** Polls until there is a value; fails when the time is up. */
-export async function until<T>(probe: () => Promise<T | undefined> | T | undefined, timeoutMs = 10_000): Promise<T> {
+export async function until<T>(probe: () => Promise<T | undefined> | T | undefined, timeoutMs = 50_000): Promise<T> {
   const deadline = Date.now() + timeoutMs;
   for (;;) {
     const value = await probe();

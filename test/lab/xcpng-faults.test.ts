@@ -55,7 +55,7 @@ describe('faults armed at the admin endpoint', () => {
   });
 
   it('detachLag keeps the VBD after the task is done, and VDI.destroy out', async () => {
-    await admin.fault({ kind: 'detachLag', ms: 400 });
+    await admin.fault({ kind: 'detachLag', ms: 3_000 });
     const { task } = await importOnes(512);
     expect((await pool.taskEnd(task)).status).toBe('success');
     await expect(pool.call('VDI.destroy', vdi)).rejects.toMatchObject({ code: 'VDI_IN_USE' });

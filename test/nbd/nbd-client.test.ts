@@ -99,11 +99,11 @@ describe('NbdClient', () => {
   });
 
   it('waits longer than the timeout as long as the connection makes progress', async () => {
-    const nbdkit = await serve(['memory', '8M'], { filters: ['delay'], extraArgs: ['delay-read=150ms'], threads: 1 });
-    const client = await connect(nbdkit.socketPath, { requestMs: 600 });
+    const nbdkit = await serve(['memory', '8M'], { filters: ['delay'], extraArgs: ['delay-read=500ms'], threads: 1 });
+    const client = await connect(nbdkit.socketPath, { requestMs: 3_000 });
     const startedAt = performance.now();
     await Promise.all(Array.from({ length: 8 }, (_, i) => readBytes(client, i * 512, 512)));
-    expect(performance.now() - startedAt).toBeGreaterThan(1000);
+    expect(performance.now() - startedAt).toBeGreaterThan(3_000);
   });
 
   it('rejects what is in flight when the server dies', async () => {
@@ -122,7 +122,7 @@ describe('NbdClient', () => {
     const server = execa('qemu-nbd', ['-r', '-t', '-f', 'raw', '-k', socketPath, path], { reject: false });
     onCleanup(async () => (server.kill('SIGTERM'), server));
     let client: NbdClient | undefined;
-    await expect.poll(async () => (client = await connect(socketPath)).sizeBytes, { timeout: 10_000 }).toBe(4 * MiB);
+    await expect.poll(async () => (client = await connect(socketPath)).sizeBytes).toBe(4 * MiB);
     const read = await readBytes(client as NbdClient, 0, 4 * MiB);
     expect(read.equals(Buffer.concat([Buffer.alloc(MiB), data, Buffer.alloc(2 * MiB)]))).toBe(true);
     expect((await readFile(path)).equals(read)).toBe(true);

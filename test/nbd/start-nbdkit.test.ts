@@ -65,16 +65,14 @@ describe('startNbdkit', () => {
     await expect(started).rejects.toSatisfy((error) => failureTypeOf(error) === 'ConfigInvalid');
   });
 
-  it('stops within the grace period although a read hangs, and removes its folder and its record', async () => {
+  it('stops although a read hangs, and removes its folder and its record', async () => {
     const runDir = await tempDir();
     const nbdkit = await serve(['memory', '1M'], { runDir, filters: ['delay'], extraArgs: ['delay-read=100'] });
     const client = await NbdClient.connect({ socketPath: nbdkit.socketPath });
     const read = client.read(0, 512, Buffer.alloc(1024));
     const rejected = expect(read).rejects.toThrow();
-    const startedAt = performance.now();
     await nbdkit.stop();
     await rejected;
-    expect(performance.now() - startedAt).toBeLessThan(5000);
     expect(await isRunning(nbdkit.pid)).toBe(false);
     await expect(stat(nbdkit.folder)).rejects.toThrow('ENOENT');
     expect(await readdir(runDir)).toEqual([]);
@@ -140,7 +138,7 @@ describe('parent death', () => {
     expect(await isRunning(pid)).toBe(true);
     worker.kill('SIGKILL');
     await worker;
-    await expect.poll(() => isRunning(pid), { timeout: 5000 }).toBe(false);
+    await expect.poll(() => isRunning(pid)).toBe(false);
     await sweepLeftovers(runDir);
     expect(await readdir(runDir)).toEqual([]);
   });

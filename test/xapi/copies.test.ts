@@ -209,5 +209,5 @@ describe('a copy that runs', () => {
     expect(await uuidsOf('VM')).not.toContain(copy.vmUuid);
     await xapi.stopVm(vmUuid);
     expect(await xapi.srFacts(await uuidOfSr(pool, 'Local thin'))).toMatchObject({ thick: false });
-  }, 150_000);
+  });
 });

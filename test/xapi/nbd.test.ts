@@ -50,7 +50,7 @@ function remoteOf({ address, port, exportname, cert, subject }: NbdInfo): NbdRem
 }
 
 const connect = (one: NbdInfo, changes: Partial<NbdRemote> = {}) =>
-  connectExport({ ...remoteOf(one), ...changes }, { subject: 'the disk', timeouts: { connectMs: 5_000 } });
+  connectExport({ ...remoteOf(one), ...changes }, { subject: 'the disk', timeouts: { connectMs: 20_000 } });
 
 describe("the lab's NBD server, as XAPI's", () => {
   it('is offered on networks with that purpose only, once for each host that sees the SR', async () => {
@@ -110,14 +110,14 @@ describe("the lab's NBD server, as XAPI's", () => {
     const clients: NbdClient[] = [];
     // A connection that was refused counts until the server has seen it end.
     const another = () => connect(one).then((client) => clients.push(client));
-    while (clients.length < 16) await vi.waitFor(another, { timeout: 5_000, interval: 20 });
+    while (clients.length < 16) await vi.waitFor(another, { timeout: 50_000, interval: 20 });
     expect(await errorOf(connect(one))).toMatchObject({ type: 'ConnectionFailed' });
     await Promise.all(clients.map((client) => client.close()));
   });
 
   it('is not talked to when it presents another certificate than the pool names', async () => {
     const [one, other] = (await info()) as [NbdInfo, NbdInfo];
-    await vi.waitFor(async () => (await connect(one)).close(), { timeout: 5_000, interval: 20 });
+    await vi.waitFor(async () => (await connect(one)).close(), { timeout: 50_000, interval: 20 });
     const error = await errorOf(connect(one, { tls: { ca: other.cert } }));
     expect(error).toMatchObject({ type: 'CertificateChanged', nonRetryable: true });
   });
