@@ -31,6 +31,11 @@ interface Machine {
 }
 
 const PRESS_AGAIN_MS = 3_000;
+/**
+ * On a busy host qemu 7.2 now and then sleeps over a timer of an idle guest, which then stands still until something wakes
+ * its main loop. A question does.
+ */
+const ASK_MS = 1_000;
 
 /** The running VMs: one qemu process each, which dies with this process. */
 export class Machines {
@@ -65,11 +70,13 @@ export class Machines {
     this.#keepConsole(vmRef, uuid, child);
     const ended = new Promise<void>((resolve) => {
       child.on('close', () => {
+        clearInterval(asking);
         this.#afterEnd(vmRef, uuid, machine);
         resolve();
       });
     });
     const monitor = new Monitor(child.stdio[3] as Duplex, (name, data) => this.#onEvent(vmRef, machine, name, data));
+    const asking = setInterval(() => void monitor.execute('query-status').catch(() => undefined), ASK_MS);
     const startedAt = Date.now();
     const machine: Machine = { child, monitor, ended, startedAt, isEnding: false, hasShutDown: false, complaints };
     if (child.stderr !== null) {

@@ -23,8 +23,8 @@ export interface XcpngLab extends ServerAddress {
   readonly pid: number;
   /** Ends it and its VMs, and waits for that. */
   stop(): Promise<void>;
-  /** Ends it at once by a signal, as a crash would, and waits for the end of the process. */
-  kill(signal?: NodeJS.Signals): Promise<void>;
+  /** Ends it by a signal, as a crash would, and waits for the end of the process. @returns Its exit code, if it ended by itself. */
+  kill(signal?: NodeJS.Signals): Promise<number | undefined>;
   /** After `kill`: the host boots again, with the same state under the same address. */
   restart(): Promise<void>;
 }
@@ -33,16 +33,16 @@ export interface XcpngLab extends ServerAddress {
 export async function startXcpng({ stateDir, port = 0, adminPort = 0 }: XcpngOptions): Promise<XcpngLab> {
   let running = await launch(stateDir, port, adminPort);
   const address = running.address;
-  const kill = async (signal: NodeJS.Signals = 'SIGKILL'): Promise<void> => {
+  const kill = async (signal: NodeJS.Signals = 'SIGKILL'): Promise<number | undefined> => {
     running.child.kill(signal);
-    await running.child;
+    return (await running.child).exitCode;
   };
   return {
     ...address,
     get pid() {
       return running.child.pid ?? 0;
     },
-    stop: () => kill('SIGTERM'),
+    stop: async () => void (await kill('SIGTERM')),
     kill,
     async restart() {
       running = await launch(stateDir, portOf(address.url), portOf(address.adminUrl));

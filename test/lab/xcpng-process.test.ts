@@ -59,11 +59,9 @@ describe('the pool as a process', () => {
     expect((await second.admin.calls()).map((call) => call.method)).toContain('VDI.get_name_label');
   });
 
-  it('ends within seconds of SIGTERM', async () => {
+  it('ends by itself on SIGTERM', async () => {
     const running = await start();
-    const at = Date.now();
-    await running.lab.stop();
-    expect(Date.now() - at).toBeLessThan(5_000);
+    expect(await running.lab.kill('SIGTERM')).toBe(0);
     expect(() => process.kill(running.lab.pid, 0)).toThrow();
   });
 });
@@ -71,8 +69,6 @@ describe('the pool as a process', () => {
 describe('a real boot', () => {
   it.each(['bios', 'uefi'] as const)(
     'runs a %s VM on its own VDI, hears the guest, keeps its console, and follows its power button',
-    // Beside other load an emulated guest was seen to stand still, cause not known; tried again, it boots in seconds.
-    { timeout: 2 * BOOT_MS, retry: 2 },
     async (firmware) => {
       const { api, admin } = await start();
       const { vm } = await vmFrom(api, firmware);
@@ -81,15 +77,15 @@ describe('a real boot', () => {
       const place = (await admin.vms())[uuid];
       const console = await until(async () => {
         const text = await readFile(place?.consolePath ?? '', 'utf8');
-        return text.includes('BOOTPROOF') ? text : undefined;
-      }, BOOT_MS / 2);
+        return text.includes('GUESTMETRICS') ? text : undefined;
+      }, BOOT_MS);
       expect(console).toMatch(/=== start \d{8}T/);
       expect(console).toContain(`nonce=test-${firmware} firmware=${firmware}`);
       expect(console).toContain('payload=ok');
       const metrics = await until(async () => {
         const ref = await api.call('VM.get_guest_metrics', vm);
         return ref === 'OpaqueRef:NULL' ? undefined : ref;
-      }, BOOT_MS / 2);
+      }, BOOT_MS);
       expect(await api.call('VM_guest_metrics.get_networks', metrics)).toEqual({ '0/ip': '10.1.2.3' });
       expect(await api.call('VM.get_power_state', vm)).toBe('Running');
       const picture = await api.request('GET', `/vncsnapshot?session_id=${api.session}&uuid=${uuid}`);
