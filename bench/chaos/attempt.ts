@@ -50,12 +50,7 @@ async function open({ disk, nbdkit, runDir, bitsPerSecond }: Job): Promise<DiskS
     ...{ nbdkitCommand: nbdkit, runDir, subject: disk, filters: ['rate'] },
     plugin: ['file', `file=${disk}`, `rate=${bitsPerSecond}`],
   });
-  return {
-    ...running,
-    pluginVersion: '',
-    lastStderr: () => running.stderr.text(),
-    errorSince: (since) => running.stderr.waitForError(since),
-  };
+  return { ...running, pluginVersion: '' };
 }
 
 main(JSON.parse(process.env['CHAOS_JOB'] ?? '{}') as Job).then(

@@ -17,7 +17,8 @@ const PASSED_RESPONSE_HEADERS = [
 
 export interface Forwarder {
   counters: ForwarderCounters;
-  close(): Promise<void>;
+  /** May run twice. */
+  close: () => Promise<void>;
 }
 
 /**

@@ -1,9 +1,10 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { startForwarder } from './forwarder.js';
+import { startForwarder, type Forwarder } from './forwarder.js';
 import { pluginVersion } from './plugin-version.js';
 import { startNbdkit } from './start-nbdkit.js';
+import { StderrTail } from './stderr-tail.js';
 import type { DiskSource, HttpsOptions } from './types.js';
 
 /**
@@ -14,47 +15,38 @@ export async function openHttps(options: HttpsOptions): Promise<DiskSource> {
   const { nbdkitCommand = 'nbdkit', url } = options;
   const target = new URL(url);
   const version = await pluginVersion(nbdkitCommand, ['curl']);
-  const folder = await mkdtemp(join(tmpdir(), 'web-'));
-  const forwarderPath = join(folder, 's');
-  let stderr: ((line: string) => void) | undefined;
+  const folder = await mkdtemp(join(tmpdir(), 'nbd-'));
+  const stderr = new StderrTail();
+  let forwarder: Forwarder | undefined;
   try {
-    const forwarder = await startForwarder(forwarderPath, options, (line) => stderr?.(line));
-    try {
-      const nbdkit = await startNbdkit({
-        ...options,
-        plugin: [
-          'curl',
-          // Plain HTTP on a private unix socket; the forwarder speaks TLS.
-          `url=http://${target.host}${target.pathname}${target.search}`,
-          `unix-socket-path=${forwarderPath}`,
-          'protocols=http',
-          'timeout=600',
-        ],
-        env: { no_proxy: '*', ...options.env },
-        subject: decodeURIComponent(target.pathname),
-      });
-      stderr = (line) => nbdkit.stderr.add(line);
-      const stop = async () => {
+    const forwarderPath = join(folder, 'forwarder');
+    const { counters, close } = (forwarder = await startForwarder(forwarderPath, options, (line) => stderr.add(line)));
+    const nbdkit = await startNbdkit({
+      ...options,
+      plugin: [
+        'curl',
+        // Plain HTTP on a private unix socket; the forwarder speaks TLS.
+        `url=http://${target.host}${target.pathname}${target.search}`,
+        `unix-socket-path=${forwarderPath}`,
+        'protocols=http',
+        'timeout=600',
+      ],
+      env: { no_proxy: '*', ...options.env },
+      subject: decodeURIComponent(target.pathname),
+      folder,
+      stderr,
+    });
+    return {
+      ...nbdkit,
+      pluginVersion: version,
+      counters: () => ({ ...counters }),
+      stop: async () => {
         await nbdkit.stop();
-        await forwarder.close();
-        await rm(folder, { recursive: true, force: true });
-      };
-      let stopped: Promise<void> | undefined;
-      return {
-        socketPath: nbdkit.socketPath,
-        commandLine: nbdkit.commandLine,
-        pluginVersion: version,
-        lastStderr: () => nbdkit.stderr.text(),
-        errorSince: (since) => nbdkit.stderr.waitForError(since),
-        exited: nbdkit.exited,
-        counters: () => ({ ...forwarder.counters }),
-        stop: () => (stopped ??= stop()),
-      };
-    } catch (error) {
-      await forwarder.close();
-      throw error;
-    }
+        await close();
+      },
+    };
   } catch (error) {
+    await forwarder?.close();
     await rm(folder, { recursive: true, force: true });
     throw error;
   }

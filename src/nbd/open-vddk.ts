@@ -1,6 +1,7 @@
 import { fetchCertificate, sameFingerprint } from '../shared/pinned-tls.js';
 import { pluginVersion } from './plugin-version.js';
 import { startNbdkit } from './start-nbdkit.js';
+import { StderrTail } from './stderr-tail.js';
 import type { DiskSource, VddkOptions } from './types.js';
 
 /** Only so does the plugin say which way VDDK took; not a line for each request. */
@@ -15,8 +16,10 @@ const TELL_WAY = ['-v', '-D', 'nbdkit.backend.datapath=0', '-D', 'vddk.datapath=
 export async function openVddk(options: VddkOptions): Promise<DiskSource> {
   const { nbdkitCommand = 'nbdkit', libdir, server, port, username, thumbprintSha1, fileName } = options;
   const version = await pluginVersion(nbdkitCommand, ['vddk', `libdir=${libdir}`]);
+  const stderr = new StderrTail();
   const nbdkit = await startNbdkit({
     ...options,
+    stderr,
     flags: TELL_WAY,
     plugin: [
       'vddk',
@@ -38,15 +41,10 @@ export async function openVddk(options: VddkOptions): Promise<DiskSource> {
     subject: fileName,
   });
   return {
-    socketPath: nbdkit.socketPath,
-    commandLine: nbdkit.commandLine,
+    ...nbdkit,
     pluginVersion: version,
-    lastStderr: () => nbdkit.stderr.text(),
-    errorSince: (since) => nbdkit.stderr.waitForError(since),
-    ...(options.logins && { logins: options.logins }),
-    vddkWays: () => [...nbdkit.stderr.vddkWays],
-    exited: nbdkit.exited,
-    stop: nbdkit.stop,
+    logins: options.logins,
+    vddkWays: () => [...stderr.vddkWays],
     diagnose: (stderr) => compareThumbprint(stderr, server, port ?? 443, thumbprintSha1),
   };
 }

@@ -8,7 +8,7 @@ import { hide, redact } from '../shared/redaction.js';
 import { nbdkitFailure, noSuchProgram } from './classify.js';
 import { recordRun } from './leftovers.js';
 import { StderrTail } from './stderr-tail.js';
-import type { NbdkitExit, NbdkitSettings } from './types.js';
+import type { DiskSource, NbdkitExit, NbdkitSettings } from './types.js';
 
 const READY_MS = 30_000;
 const GRACE_MS = 3_000;
@@ -22,17 +22,15 @@ export interface StartOptions extends NbdkitSettings {
   secretPassword?: string;
   /** For error texts: what is being opened. */
   subject: string;
+  /** 0700, ours alone; made if it is not given, and removed by `stop`. */
+  folder?: string;
+  /** Where its lines go, should others of the same source go there too. */
+  stderr?: StderrTail;
 }
 
-export interface RunningNbdkit {
-  socketPath: string;
-  /** 0700, ours alone, removed by `stop`. */
+export interface RunningNbdkit extends Omit<DiskSource, 'pluginVersion'> {
   folder: string;
   pid: number;
-  commandLine: string;
-  stderr: StderrTail;
-  exited(): NbdkitExit | undefined;
-  stop(): Promise<void>;
 }
 
 /**
@@ -44,10 +42,10 @@ export interface RunningNbdkit {
  * @throws NbdkitExited, VddkUnavailable or what its stderr says, when it ends before it is ready.
  */
 export async function startNbdkit(options: StartOptions): Promise<RunningNbdkit> {
-  const { nbdkitCommand = 'nbdkit', runDir, secretPassword, signal, subject } = options;
+  const { nbdkitCommand = 'nbdkit', runDir, secretPassword, signal, subject, stderr = new StderrTail() } = options;
   signal?.throwIfAborted();
   if (secretPassword !== undefined) hide(secretPassword);
-  const folder = await mkdtemp(join(tmpdir(), 'nbd-'));
+  const folder = options.folder ?? (await mkdtemp(join(tmpdir(), 'nbd-')));
   const socketPath = join(folder, 's');
   const pidFile = join(folder, 'pid');
   const args = [
@@ -58,7 +56,6 @@ export async function startNbdkit(options: StartOptions): Promise<RunningNbdkit>
     ...(secretPassword === undefined ? [] : ['password=-3']),
     ...(options.extraArgs ?? []),
   ];
-  const stderr = new StderrTail();
   // `cleanup` off: execa's exit handler would swallow the SIGTERM that asks a worker to drain.
   const child = execa(nbdkitCommand, args, {
     cleanup: false,
@@ -113,7 +110,8 @@ export async function startNbdkit(options: StartOptions): Promise<RunningNbdkit>
     folder,
     pid: child.pid ?? 0,
     commandLine: redact([basename(nbdkitCommand), ...args].map(quote).join(' ')),
-    stderr,
+    lastStderr: () => stderr.text(),
+    errorSince: (since) => stderr.waitForError(since),
     exited: () => exit && { exitCode: exit.exitCode, signal: exit.signal },
     stop,
   };

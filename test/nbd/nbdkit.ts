@@ -34,12 +34,7 @@ export async function rawDisk(sizeBytes: number, writes: [offset: number, bytes:
 export async function serve(plugin: string[], extra: Partial<StartOptions> = {}): Promise<RunningNbdkit & DiskSource> {
   const nbdkit = await startNbdkit({ runDir: await tempDir(), plugin, subject: 'the test disk', ...extra });
   onCleanup(() => nbdkit.stop());
-  return {
-    ...nbdkit,
-    pluginVersion: 'test',
-    lastStderr: () => nbdkit.stderr.text(),
-    errorSince: (since) => nbdkit.stderr.waitForError(since),
-  };
+  return { ...nbdkit, pluginVersion: 'test' };
 }
 
 /** Bytes that do not repeat within a disk, and are never zero. */
