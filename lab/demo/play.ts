@@ -9,8 +9,8 @@ import { WHY } from './story.js';
 import type { Surefire, WatchLine } from './surefire.js';
 import type { Teller } from './tell.js';
 
-const BOOT_MS = 180_000;
-const READ_BACK_MS = 120_000;
+const BOOT_MS = 300_000;
+const READ_BACK_MS = 300_000;
 
 /** What one VM's migration showed on its way; asserted at the end. */
 export interface Played {
@@ -127,7 +127,7 @@ async function answer(stage: Stage, vm: string, waitingFor: string, seen: Set<st
       await guest('remove-tools');
       await until(
         () => [...seen].some((text) => text.startsWith('VMware Tools are gone')),
-        60_000,
+        180_000,
         `Tools of ${vm} to be seen gone`,
       );
       await guest('reboot');

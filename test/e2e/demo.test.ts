@@ -9,7 +9,7 @@ import type { MigrationReport } from '../../src/shared/index.js';
 import { allocationOf } from './world.js';
 
 const MAIN = fileURLToPath(new URL('../../dist/lab/demo/main.js', import.meta.url));
-const DEMO_MS = 300_000;
+const DEMO_MS = 600_000;
 /** The lab tracks changes in grains of this size; the guest writes 96.5 KiB once after the first copy. */
 const GRAIN_BYTES = 64 * 1024;
 const MOST_GRAINS = 3;

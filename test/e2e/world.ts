@@ -23,7 +23,7 @@ export async function lookAtSource(bench: Bench, vm: string) {
   const { stdout } = await execa(
     cachePath('bin', 'govc'),
     ['object.collect', '-json', `VirtualMachine:${moRef}`, 'snapshot.rootSnapshotList'],
-    { env: { ...env, GOVC_INSECURE: '1', GOVC_PERSIST_SESSION: 'false' }, timeout: 30_000 },
+    { env: { ...env, GOVC_INSECURE: '1', GOVC_PERSIST_SESSION: 'false' }, timeout: 250_000 },
   );
   const [answer] = JSON.parse(stdout) as { val?: { _value?: Tree[] } }[];
   return { moRef, powerState, bootTime, snapshots: flatten(answer?.val?._value ?? []) };
