@@ -11,6 +11,8 @@ import type { Checkpoint, CopyPassOptions, CopyPassResult } from './types.js';
 
 const DEFAULT_SEGMENT_BYTES = 4 * 1024 ** 3;
 const DEFAULT_SEGMENT_SECONDS = 300;
+/** In an outage it is a minute of it, for a list that saves as many attempts as it has entries. */
+const DEFAULT_LOOK_ON_SECONDS = 60;
 const DEFAULT_DEPTH = 6;
 
 /**
@@ -87,6 +89,7 @@ async function copySegment(options: CopyPassOptions, before: Checkpoint, run: Ru
       ...{ reader: run.reader, pool: run.pool, depth: run.depth },
       literal: plan.kind === 'delta' || attempt !== undefined,
       endAt,
+      lookOnMs: (options.lookOnSeconds ?? DEFAULT_LOOK_ON_SECONDS) * 1000,
       onChunk: (read, sent, spent) => {
         bytesRead += read;
         bytesSent += sent;

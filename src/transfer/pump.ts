@@ -3,6 +3,7 @@ import { NO_TIME, type TimeSpent } from '../shared/time-spent.js';
 import type { Chain } from './digest-chain.js';
 import { nonZeroRuns } from './non-zero-runs.js';
 import { ChunkCursor, type Chunk, type Segment } from './plan.js';
+import { failureTypeOf } from '../shared/errors.js';
 import type { ReconnectingReader } from './reconnecting-reader.js';
 import type { Throttle } from './throttle.js';
 import { CHUNK_BYTES, type Plan } from './types.js';
@@ -22,6 +23,8 @@ export interface PumpOptions {
   throttle?: Throttle | undefined;
   /** `performance.now()` after which no further read begins. */
   endAt: number;
+  /** How long the rest of the segment is read for more sectors like the first that cannot be read. */
+  lookOnMs: number;
   onChunk: (bytesRead: number, bytesSent: number, spent: TimeSpent) => void;
 }
 
@@ -70,12 +73,14 @@ interface Ahead {
 
 /**
  * Moves one segment: reads ahead, digests and writes whole chunks in ascending order. Memory is the pool.
- * A source that fails and a pause both stop between chunks, so the PUT can still end properly.
+ * A source that fails and a pause both stop between chunks, so the PUT can still end properly. Sectors that cannot be read
+ * seldom come alone: the rest of the segment is then read, and not sent, so that one attempt names as many as it can.
  *
  * @throws What the writer throws; everything of the segment is then doubtful.
  */
 export async function pump(options: PumpOptions): Promise<Pumped> {
-  const { plan, segment, literal, reader, writer, chain, pool, depth, signal, throttle, endAt, onChunk } = options;
+  const { plan, segment, literal, reader, writer, chain, pool, depth, signal, throttle, lookOnMs, onChunk } = options;
+  let { endAt } = options;
   const cursor = new ChunkCursor(plan, segment.from);
   const ahead: Ahead[] = [];
   const reading = { large: 0, small: 0 };
@@ -84,6 +89,8 @@ export async function pump(options: PumpOptions): Promise<Pumped> {
   let writingBytes = 0;
   let to = segment.from;
   let stoppedBy: Pumped['stoppedBy'];
+  /** Nothing is sent any more: the rest is read to know what else of it cannot be. */
+  let lookingOn: NodeJS.Timeout | undefined;
   const spent = { ...NO_TIME };
   let lapAt = performance.now();
   const lap = (leg: keyof TimeSpent) => {
@@ -95,7 +102,7 @@ export async function pump(options: PumpOptions): Promise<Pumped> {
   const readAhead = () => {
     // Late or not, a segment has at least one chunk; else a slow receiver would mean no progress at all.
     const inTime = () => performance.now() < endAt && throttle?.limit !== 0;
-    const mayBegin = () => inTime() || (to === segment.from && ahead.length === 0);
+    const mayBegin = () => inTime() || (to === segment.from && ahead.length === 0 && !lookingOn);
     const most = { large: depth, small: reading.small > SMALL_DEPTH - SMALL_AT_A_TIME ? 0 : SMALL_DEPTH };
     while (mayBegin()) {
       const chunk = cursor.peek();
@@ -146,7 +153,7 @@ export async function pump(options: PumpOptions): Promise<Pumped> {
   signal.addEventListener('abort', onAbort, { once: true });
 
   try {
-    while (!signal.aborted) {
+    while (!signal.aborted && !(lookingOn && performance.now() > endAt)) {
       readAhead();
       const head = ahead.shift();
       if (head === undefined) break;
@@ -157,8 +164,17 @@ export async function pump(options: PumpOptions): Promise<Pumped> {
         if (throttle !== undefined) await throttle.take(head.chunk.length, signal);
         lap('limit');
       } catch (reason) {
-        stoppedBy = { reason };
-        break;
+        stoppedBy ??= { reason };
+        if (failureTypeOf(reason) !== 'SectorsUnreadable' || performance.now() > endAt) break;
+        reading[head.size]--;
+        if (!lookingOn) {
+          endAt = Math.min(endAt, performance.now() + lookOnMs);
+          lookingOn = setTimeout(() => giveUp?.('long enough'), endAt - performance.now() + 1);
+        }
+      }
+      if (lookingOn) {
+        pool[head.size].push(head.buffer);
+        continue;
       }
       const { offset, length, position } = head.chunk;
       const payload = head.buffer.subarray(HEADROOM_BYTES, HEADROOM_BYTES + length);
@@ -171,9 +187,11 @@ export async function pump(options: PumpOptions): Promise<Pumped> {
     }
   } finally {
     signal.removeEventListener('abort', onAbort);
+    clearTimeout(lookingOn);
   }
   await Promise.all(writing);
   lap('write');
+  if (lookingOn) stoppedBy = { reason: reader.sectorsUnreadable };
   if (signal.aborted && to < segment.to) stoppedBy = { reason: signal.reason };
   return { to, spent, ...(stoppedBy === undefined ? {} : { stoppedBy }) };
 }

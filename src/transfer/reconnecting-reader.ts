@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { HEADROOM_BYTES, TAILROOM_BYTES, type BlockReader } from '../shared/blocks.js';
 import { failure, FAILURE_TYPES, failureTypeOf } from '../shared/errors.js';
 import type { Range, ReconnectPolicy } from './types.js';
-import { findUnreadable, unreadableFailure } from './unreadable.js';
+import { findUnreadable, merged, unreadableFailure } from './unreadable.js';
 
 const LONGEST_DELAY_MS = 30_000;
 
@@ -16,12 +16,14 @@ const LONGEST_DELAY_MS = 30_000;
 export class ReconnectingReader {
   readonly #open: () => Promise<BlockReader>;
   readonly #signal: AbortSignal;
-  readonly #attempts: number;
+  #attempts: number;
   readonly #firstDelayMs: number;
   #reader: Promise<BlockReader> | undefined;
   /** The same, once a read has ended well: the usual read needs no promise of ours. */
   #connected: BlockReader | undefined;
   #failuresInARow = 0;
+  readonly #unreadable: Range[] = [];
+  #sectorsUnreadable: Error | undefined;
   #closed = false;
   /** A block that is read in pieces: other reads wait, for each failure ends the connection they all use. */
   #search: Promise<unknown> = Promise.resolve();
@@ -102,7 +104,16 @@ export class ReconnectingReader {
       throw this.#givenUp(`reading ${block.length} bytes at byte ${block.offset}`, why);
     const unreadable = await findUnreadable((part) => tryRead(part, buffer), block);
     if (unreadable.length === 0) return;
-    throw unreadableFailure(subject, unreadable, await complaint?.(), why);
+    this.#unreadable.push(...unreadable);
+    // Where some are bad others are too: the next block that fails is looked at closely at once.
+    this.#attempts = Math.min(this.#attempts, 2);
+    this.#sectorsUnreadable = unreadableFailure(subject, merged(this.#unreadable), await complaint?.(), why);
+    throw this.#sectorsUnreadable;
+  }
+
+  /** Names all bad sectors that were met so far. */
+  get sectorsUnreadable(): Error | undefined {
+    return this.#sectorsUnreadable;
   }
 
   async close(): Promise<void> {

@@ -107,6 +107,8 @@ export interface CopyPassOptions {
   segmentBytes?: number;
   /** A PUT that takes longer is ended early. Default 300. */
   segmentSeconds?: number;
+  /** After a sector that cannot be read, the rest of its segment is looked through for others, at most so long. Default 60. */
+  lookOnSeconds?: number;
   /** Reads in flight, each a chunk of up to 2 MiB. Default 6. */
   depth?: number;
   /**

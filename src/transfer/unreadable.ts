@@ -43,9 +43,10 @@ export async function findUnreadable(
   return found;
 }
 
-function merged(parts: Range[]): Range[] {
+/** Sorted; parts that touch become one. */
+export function merged(parts: readonly Range[]): Range[] {
   const result: Range[] = [];
-  for (const { offset, length } of parts.sort((a, b) => a.offset - b.offset)) {
+  for (const { offset, length } of parts.toSorted((a, b) => a.offset - b.offset)) {
     const last = result.at(-1);
     if (last !== undefined && last.offset + last.length === offset) last.length += length;
     else result.push({ offset, length });
@@ -65,7 +66,7 @@ export function unreadableFailure(disk: string, ranges: Range[], said: string | 
     {
       what: `${disk}: ${counted(sectors, 'sector')} cannot be read: ${where.join(', ')}.`,
       why: `They fail on new connections too, while others can be read${said === undefined ? '' : `; nbdkit said: "${said}"`}.`,
-      next: "look for damaged storage in the ESXi host's log, and mend the disk there; then `retry`. Nothing was written in their place.",
+      next: "look for damaged storage in the ESXi host's log, and mend the disk there; then `retry`, which finds others, if there are more. Nothing was written in their place.",
     },
     { unreadable: ranges },
     cause,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { failureTypeOf } from '../../src/shared/errors.js';
-import { copyPass, planWholeDisk } from '../../src/transfer/index.js';
+import { copyPass, planWholeDisk, type CopyPassOptions } from '../../src/transfer/index.js';
 import { findUnreadable } from '../../src/transfer/unreadable.js';
 import { pattern } from '../nbd/nbdkit.js';
 import { connectionLost, MemorySource, MemoryStore, MemoryTarget, MiB } from './harness.js';
@@ -62,7 +62,10 @@ describe('copyPass', () => {
   const size = 12 * MiB;
   const content = pattern(size);
 
-  async function copy(fails: (offset: number, length: number) => boolean) {
+  async function copy(
+    fails: (offset: number, length: number) => boolean | Promise<boolean>,
+    changes: Partial<CopyPassOptions> = {},
+  ) {
     const source = new MemorySource(content);
     const open = async () => {
       const reader = await source.open();
@@ -70,8 +73,10 @@ describe('copyPass', () => {
         ...reader,
         subject: 'disk [ds] vm/vm.vmdk',
         complaint: () => Promise.resolve('the medium is worn'),
-        read: (offset: number, length: number, buffer: Buffer) =>
-          fails(offset, length) ? Promise.reject(connectionLost()) : reader.read(offset, length, buffer),
+        read: async (offset: number, length: number, buffer: Buffer) => {
+          if (await fails(offset, length)) throw connectionLost();
+          return reader.read(offset, length, buffer);
+        },
       };
     };
     const target = new MemoryTarget(Buffer.alloc(size));
@@ -79,7 +84,12 @@ describe('copyPass', () => {
     const plan = await planWholeDisk('base', size);
     const done = copyPass({
       ...{ plan, pass: 'base', snapshot: 's', checkpoints: store, sink: target, openReader: open },
-      ...{ signal: new AbortController().signal, segmentBytes: 4 * MiB, reconnect: { attempts: 3, firstDelayMs: 1 } },
+      ...{
+        signal: new AbortController().signal,
+        segmentBytes: 4 * MiB,
+        reconnect: { attempts: 3, firstDelayMs: 1 },
+        ...changes,
+      },
     });
     const error = await done.then(
       () => undefined,
@@ -101,6 +111,35 @@ describe('copyPass', () => {
     expect((await store.load())?.done).toBe(6 * MiB);
     const written = target.puts.flatMap(({ chunks }) => chunks);
     expect(written.some(([offset, length]) => offset <= bad && bad < offset + length)).toBe(false);
+  });
+
+  it('names all bad sectors of the rest of the segment at once, and sends nothing from the first of them on', async () => {
+    const bad = [2 * MiB + 5 * 512, 2 * MiB + 6 * 512, 5 * MiB, 8 * MiB - 512, 9 * MiB].map((offset) => ({
+      offset,
+      length: 512,
+    }));
+    const touches = (offset: number, length: number) =>
+      bad.some((one) => offset < one.offset + one.length && one.offset < offset + length);
+    const { error, target, store } = await copy(touches, { segmentBytes: 8 * MiB });
+    // The last is of the next segment.
+    const named = [{ offset: 2 * MiB + 5 * 512, length: 1024 }, bad[2], bad[3]];
+    expect(error).toMatchObject({ type: 'SectorsUnreadable', details: [{ unreadable: named }] });
+    expect(error?.message).toContain('4 sectors cannot be read: LBA 4101-4102 (bytes ');
+    expect((await store.load())?.done).toBe(2 * MiB);
+    expect(target.puts.flatMap(({ chunks }) => chunks).map(([offset]) => offset)).toEqual([0]);
+  });
+
+  it('looks on for a bounded time, and then names what it has found', async () => {
+    const bad = 2 * MiB + 512;
+    const never = new Promise<boolean>(() => undefined);
+    const { error } = await copy(
+      (offset, length) => (offset >= 6 * MiB ? never : offset <= bad && bad < offset + length),
+      { segmentBytes: 12 * MiB, lookOnSeconds: 0.2 },
+    );
+    expect(error).toMatchObject({
+      type: 'SectorsUnreadable',
+      details: [{ unreadable: [{ offset: bad, length: 512 }] }],
+    });
   });
 
   it('reads in pieces what the source does not give as a whole', async () => {
