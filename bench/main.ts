@@ -1,4 +1,4 @@
-import { Command, Option } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
 import { execFileSync } from 'node:child_process';
 import { existsSync, rmSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -9,6 +9,7 @@ import { cachePath } from '../lab/cache.js';
 import { cases, type Case, type Row } from './cases.js';
 import { makeDisk, type Disk } from './disks.js';
 import { machineFacts, untilIdle } from './machine.js';
+import { numberFrom, program, wholeFrom } from './options.js';
 import { compilePrograms } from './programs.js';
 import { caseAsMarkdown, judge, summarise, type CaseResult } from './report.js';
 import { runRow, type Bench, type Run } from './run.js';
@@ -17,11 +18,11 @@ import { performancePage } from './page.js';
 
 interface Options {
   case?: string[];
-  runs: string;
-  size: string;
+  runs: number;
+  size: number;
   quick?: true;
-  patience: string;
-  minutes: string;
+  patience: number;
+  minutes: number;
   xo?: string;
   json?: true;
   write?: true;
@@ -33,20 +34,27 @@ type Taken = Map<string, Map<string, Run[]>>;
 const say = (text: string) => void process.stderr.write(`${text}\n`);
 
 async function main(): Promise<void> {
-  const program = new Command('bench')
-    .description('Measures the mover beside what the machine can do and what others do, in turn, on the same disks.')
+  const command = program(
+    'bench',
+    'Measures the mover beside what the machine can do and what others do, in turn, on the same disks.',
+  )
     .addOption(new Option('--case <ids...>', 'only these cases').choices(cases().map(({ id }) => id)))
-    .option('--runs <n>', 'runs of each row', '3')
-    .option('--size <factor>', 'share of the data, 0 to 1; the shape of the disks stays', '1')
+    .option('--runs <n>', 'runs of each row', wholeFrom(1), 3)
+    .option('--size <factor>', 'share of the data, 0 to 1; the shape of the disks stays', share, 1)
     .option('--quick', 'one run with a sixteenth of the data: does it all still work?')
-    .option('--patience <seconds>', 'how long to wait before a run until others leave the machine alone', '10')
-    .option('--minutes <n>', 'begins no further run that would not end by then', '60')
+    .option(
+      '--patience <seconds>',
+      'how long to wait before a run until others leave the machine alone',
+      numberFrom(0),
+      10,
+    )
+    .option('--minutes <n>', 'begins no further run that would not end by then', numberFrom(0), 60)
     .option('--xo <dir>', 'folder with packages of Xen Orchestra, made as bench/README.md says')
     .option('--json', 'results as JSON on stdout')
     .option('--write', 'results into docs/performance.md');
-  const options = program.parse().opts<Options>();
-  const runs = options.quick ? 1 : Number(options.runs);
-  const scale = options.quick ? 1 / 16 : Number(options.size);
+  const options = command.parse().opts<Options>();
+  const runs = options.quick ? 1 : options.runs;
+  const scale = options.quick ? 1 / 16 : options.size;
   const chosen = cases(scale).filter(({ id }) => options.case?.includes(id) ?? true);
 
   const folder = await mkdtemp(join(tmpdir(), 'bench-'));
@@ -67,8 +75,8 @@ async function main(): Promise<void> {
   const startedAt = Date.now();
   for (let turn = 0; turn < runs; turn++) {
     const perTurn = (Date.now() - startedAt) / Math.max(1, turn);
-    if (turn > 0 && Date.now() - startedAt + perTurn > Number(options.minutes) * 60_000) break;
-    for (const one of chosen) await runCase(bench, one, turn, Number(options.quick ? 0 : options.patience), taken);
+    if (turn > 0 && Date.now() - startedAt + perTurn > options.minutes * 60_000) break;
+    for (const one of chosen) await runCase(bench, one, turn, options.quick ? 0 : options.patience, taken);
   }
   const results = chosen.map((one): CaseResult => {
     const rows = [...(taken.get(one.id) ?? [])].map(([name, list]) => summarise(name, list));
@@ -79,6 +87,12 @@ async function main(): Promise<void> {
   if (options.write) await writeFile('docs/performance.md', performancePage(facts, results));
   if (options.json) process.stdout.write(`${JSON.stringify({ facts, scale, cases: results }, undefined, 2)}\n`);
   else process.stdout.write(`${results.map(caseAsMarkdown).join('\n\n')}\n`);
+}
+
+function share(text: string): number {
+  const number = Number(text);
+  if (number > 0 && number <= 1) return number;
+  throw new InvalidArgumentError('It must be a number above 0, at most 1.');
 }
 
 /** Every row once, now forwards and then backwards, so that a slow moment of the machine meets none of them alone. */

@@ -1,32 +1,22 @@
 #!/usr/bin/env node
-import { parseArgs } from 'node:util';
 import { formatBytes, formatDuration } from '../../src/shared/index.js';
+import { program, wholeFrom } from '../options.js';
 import { openPlace } from './place.js';
 import { chaosRun, type FaultKind, type RunResult } from './run.js';
 
-const USAGE = `Kills what takes part in a copy, at random moments, and looks whether the disks are equal.
-
-  npm run chaos:transfer -- --runs 100 --seed N [--beside 6] [--json]
+const ABOUT = `Kills what takes part in a copy, at random moments, and looks whether the disks are equal.
 
 Each run copies a disk of its own with the product's own mover, real nbdkit and a simulated host, and one to four times
-the worker, nbdkit, the host or the connection is cut off. \`--beside\` runs share one host, whose crash is everybody's.
-`;
+the worker, nbdkit, the host or the connection is cut off. Those beside each other share one host, whose crash is everybody's.`;
 
 async function main(): Promise<number> {
-  const { values } = parseArgs({
-    options: {
-      runs: { type: 'string', default: '10' },
-      seed: { type: 'string', default: String(Date.now() % 1_000_000) },
-      beside: { type: 'string', default: '6' },
-      json: { type: 'boolean', default: false },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
-  });
-  if (values.help) {
-    process.stdout.write(USAGE);
-    return 0;
-  }
-  const [runs, seed, beside] = [Number(values.runs), Number(values.seed), Number(values.beside)];
+  const { runs, seed, beside, json } = program('chaos:transfer', ABOUT)
+    .option('--runs <n>', 'how many', wholeFrom(1), 10)
+    .option('--seed <n>', 'the same one makes the same moments', wholeFrom(0), Date.now() % 1_000_000)
+    .option('--beside <n>', 'runs at once', wholeFrom(1), 6)
+    .option('--json', 'the result as JSON')
+    .parse()
+    .opts<{ runs: number; seed: number; beside: number; json?: true }>();
   const startedAt = Date.now();
   const place = await openPlace();
   const results: RunResult[] = [];
@@ -42,7 +32,7 @@ async function main(): Promise<number> {
     };
     await Promise.all(Array.from({ length: beside }, lane));
     const document = summary(results, seed, place.hostCrashes, (Date.now() - startedAt) / 1000);
-    process.stdout.write(values.json ? `${JSON.stringify(document)}\n` : text(document));
+    process.stdout.write(json ? `${JSON.stringify(document)}\n` : text(document));
     return document.wrong.length === 0 ? 0 : 1;
   } finally {
     await place.stop();

@@ -1,20 +1,24 @@
-import { parseArgs } from 'node:util';
+import { Option } from 'commander';
+import { numberFrom, program, wholeFrom } from '../../bench/options.js';
 import { PEERS, type PeerName } from './peers.js';
 
 // `npm run fuzz -- --seconds 60 --seed 1`: case after case, some at once; ends with 1 at the first finding, whose seed it
 // prints. With `--peer xapi` and a seed only that one is met again.
 
-const { values } = parseArgs({
-  options: {
-    seconds: { type: 'string', default: '60' },
-    seed: { type: 'string', default: String(Date.now() % 2 ** 31) },
-    beside: { type: 'string', default: '8' },
-    peer: { type: 'string', default: Object.keys(PEERS).join() },
-  },
-});
-const first = Number(values.seed);
-const until = Date.now() + Number(values.seconds) * 1000;
-const peers = values.peer.split(',') as PeerName[];
+const all = Object.keys(PEERS) as PeerName[];
+const {
+  seconds,
+  seed: first,
+  beside,
+  peer: peers,
+} = program('fuzz', 'Hostile servers, case after case.')
+  .option('--seconds <n>', 'how long', numberFrom(1), 60)
+  .option('--seed <n>', 'of the first case', wholeFrom(0), Date.now() % 2 ** 31)
+  .option('--beside <n>', 'cases at once', wholeFrom(1), 8)
+  .addOption(new Option('--peer <names...>', 'only these').choices(all).default(all))
+  .parse()
+  .opts<{ seconds: number; seed: number; beside: number; peer: PeerName[] }>();
+const until = Date.now() + seconds * 1000;
 const counts = Object.fromEntries(peers.map((peer) => [peer, { cases: 0, opened: 0, right: 0, refused: 0 }]));
 const running = new Set<string>();
 const found = (what: string, error: unknown) => {
@@ -45,6 +49,6 @@ const lane = async () => {
     }
   }
 };
-await Promise.all(Array.from({ length: Number(values.beside) }, lane));
+await Promise.all(Array.from({ length: beside }, lane));
 const peakRssMiB = Math.round(process.resourceUsage().maxRSS / 1024);
 process.stdout.write(`${JSON.stringify({ seeds: `${first}-${next - 1}`, ...counts, peakRssMiB })}\n`);
