@@ -32,61 +32,33 @@ export function sinkFor(
 ): SegmentSink {
   const { vdiUuid, name, writerId, migrationId, onLink } = target;
   return {
-    async open(segment, signal) {
+    async open({ index, from, to }, signal) {
       await xapi.requireWriter(vdiUuid, writerId);
       await xapi.awaitNoAttachment(vdiUuid, writerId);
-      const { host, sessionId, vdiRef, tlsForHost } = await xapi.vdiAccess(vdiUuid);
-      const taskRef = await xapi.createTask(`[surefire] ${name}, segment ${segment.index}`, migrationId);
+      const access = await xapi.vdiAccess(vdiUuid);
+      const task = await beginTask(xapi, `${name}, segment ${index}`, migrationId, to - from);
       try {
-        const taskOutcome = () => xapi.taskOutcome(taskRef);
-        const writer = await openSegmentPut({
-          host,
-          sessionId,
-          taskRef,
-          vdiRef,
-          tlsForHost,
-          taskOutcome,
-          vdiName: name,
-          signal,
-        });
+        const writer = await openSegmentPut({ ...access, ...task.asked, vdiName: name, signal });
         try {
-          await xapi.confirmWriter(vdiUuid, { writerId, taskRef });
+          await xapi.confirmWriter(vdiUuid, { writerId, taskRef: task.asked.taskRef });
         } catch (error) {
           writer.abort();
           throw error;
         }
-        return withTask(xapi, writer, taskRef, segment, onLink);
+        return withTask(writer, task, onLink);
       } catch (error) {
-        await xapi.destroyTask(taskRef);
+        await task.end();
         throw error;
       }
     },
   };
 }
 
-/** The task lives as long as its PUT, shows how far it is, and is gone afterwards. */
-function withTask(
-  xapi: Xapi,
-  writer: SegmentWriter,
-  taskRef: string,
-  { from, to }: { from: number; to: number },
-  onLink?: (bytesPerSecond: number) => void,
-): SegmentWriter {
-  let sent = 0;
-  let told = 0;
-  const alive = setInterval(() => {
-    if (sent === told) return;
-    told = sent;
-    xapi.setTaskProgress(taskRef, Math.min(0.99, sent / (to - from))).catch(() => undefined);
-  }, TASK_ALIVE_MS);
-  const end = async () => {
-    clearInterval(alive);
-    await xapi.destroyTask(taskRef);
-  };
+function withTask(writer: SegmentWriter, task: Task, onLink?: (bytesPerSecond: number) => void): SegmentWriter {
   return {
     async write(offset, payload) {
       await writer.write(offset, payload);
-      sent += payload.length;
+      task.moved(payload.length);
     },
     linkShare: () => writer.linkShare?.(),
     async finish() {
@@ -95,12 +67,12 @@ function withTask(
       } finally {
         const rate = writer.linkBytesPerSecond?.();
         if (rate !== undefined) onLink?.(rate);
-        await end();
+        await task.end();
       }
     },
     abort() {
       writer.abort();
-      end().catch(() => undefined);
+      task.end().catch(() => undefined);
     },
   };
 }
@@ -110,28 +82,38 @@ export function exportOf(xapi: Xapi, vdiUuid: string, name: string, migrationId:
   return async function* () {
     await xapi.awaitNoAttachment(vdiUuid);
     const access = await xapi.vdiAccess(vdiUuid);
-    const { virtualSizeBytes } = access;
-    const taskRef = await xapi.createTask(`[surefire] read back ${name}`, migrationId);
-    let bytes = 0;
-    const alive = setInterval(() => {
-      xapi.setTaskProgress(taskRef, Math.min(0.99, bytes / virtualSizeBytes)).catch(() => undefined);
-    }, TASK_ALIVE_MS);
+    const sizeBytes = access.virtualSizeBytes;
+    const task = await beginTask(xapi, `read back ${name}`, migrationId, sizeBytes);
     try {
-      const pieces = exportRaw({
-        ...access,
-        taskRef,
-        vdiName: name,
-        sizeBytes: virtualSizeBytes,
-        taskOutcome: () => xapi.taskOutcome(taskRef),
-        signal: cancellationSignal(),
-      });
-      for await (const piece of pieces) {
-        bytes += piece.length;
+      const signal = cancellationSignal();
+      for await (const piece of exportRaw({ ...access, ...task.asked, vdiName: name, sizeBytes, signal })) {
+        task.moved(piece.length);
         yield piece;
       }
     } finally {
+      await task.end();
+    }
+  };
+}
+
+type Task = Awaited<ReturnType<typeof beginTask>>;
+
+/** A task lives as long as its request, shows how far it is, and is gone afterwards. */
+async function beginTask(xapi: Xapi, name: string, migrationId: string, totalBytes: number) {
+  const taskRef = await xapi.createTask(`[surefire] ${name}`, migrationId);
+  let moved = 0;
+  let told = 0;
+  const alive = setInterval(() => {
+    if (moved === told) return;
+    told = moved;
+    xapi.setTaskProgress(taskRef, Math.min(0.99, moved / totalBytes)).catch(() => undefined);
+  }, TASK_ALIVE_MS);
+  return {
+    asked: { taskRef, taskOutcome: () => xapi.taskOutcome(taskRef) },
+    moved: (bytes: number) => void (moved += bytes),
+    async end() {
       clearInterval(alive);
       await xapi.destroyTask(taskRef);
-    }
+    },
   };
 }
