@@ -13,42 +13,60 @@ export type UndoEntry =
   | { kind: 'retireTarget'; reason: string }
   | { kind: 'unmarkSource' };
 
-/** What each does, in words that go on after "could not", and how a person does it. */
-const MEANING: Record<UndoEntry['kind'], { side: 'source' | 'target'; summary: string; byHand: string }> = {
+type Entry<K extends UndoEntry['kind']> = Extract<UndoEntry, { kind: K }>;
+
+interface Undo<K extends UndoEntry['kind']> {
+  side: 'source' | 'target';
+  /** What it does, in words that go on after "could not". */
+  summary: string;
+  /** How a person does it. */
+  byHand: string;
+  run: (migration: Migration, entry: Entry<K>) => Promise<unknown>;
+}
+
+const UNDO: { [K in UndoEntry['kind']]: Undo<K> } = {
   restoreChangeTracking: {
     side: 'source',
     summary: 'set change tracking as it was found',
     byHand: 'set `ctkEnabled` in the advanced configuration of the VM; `surefire report` says how it was found',
+    run: ({ source }, { enabled }) => undoing.setChangeTracking({ ...source, enabled }),
   },
   removeSourceSnapshots: {
     side: 'source',
     summary: 'remove our snapshots from the source',
     byHand: 'delete those listed here in the vSphere client, under Manage Snapshots',
+    run: ({ source }, { names }) => undoing.removeOwnSnapshots({ ...source, names }),
   },
   destroyTarget: {
     side: 'target',
     summary: 'destroy the target VM and its disks',
     byHand: 'remove what is listed here in Xen Orchestra or with `xe`',
+    run: ({ target }) => undoing.destroyTarget(target),
   },
   destroyTestCopy: {
     side: 'target',
     summary: 'destroy the test copy, its disks and its network',
     byHand: 'remove what is listed here in Xen Orchestra or with `xe`',
+    run: ({ target }, { srUuid }) => undoing.destroyTestCopy({ ...target, srUuid }),
   },
   restoreSourcePower: {
     side: 'source',
     summary: 'bring the source back to the power state it was found in',
     byHand: 'see that the target is off and blocked, then power the source on in the vSphere client',
+    run: ({ source, target: { pool }, artifacts: { targetVmUuid } }, { powerState }) =>
+      undoing.restoreSourcePower({ ...source, pool, powerState, targetVmUuid }),
   },
   retireTarget: {
     side: 'target',
     summary: 'stop and block the target, keep its data',
     byHand: 'shut the target down before the source runs again; both must never run at once',
+    run: (migration, { reason }) => retire(migration, reason),
   },
   unmarkSource: {
     side: 'source',
     summary: 'take our mark of a finished migration from the source',
     byHand: 'remove `surefire.migration` from the advanced configuration of the VM',
+    run: ({ source }) => undoing.markSource({ ...source, mark: null }),
   },
 };
 
@@ -77,7 +95,7 @@ export class UndoStack {
   }
 
   list(): { kind: string; summary: string }[] {
-    return this.#entries.toReversed().map(({ kind }) => ({ kind, summary: MEANING[kind].summary }));
+    return this.#entries.toReversed().map(({ kind }) => ({ kind, summary: UNDO[kind].summary }));
   }
 
   /**
@@ -89,9 +107,10 @@ export class UndoStack {
     const failed: string[] = [];
     await CancellationScope.nonCancellable(async () => {
       for (const entry of this.#entries.toReversed()) {
-        const { side, summary, byHand } = MEANING[entry.kind];
+        // The entry fits its own kind's function; TypeScript cannot follow the union through the table.
+        const { side, summary, byHand, run } = UNDO[entry.kind] as Undo<typeof entry.kind>;
         try {
-          await this.#run(entry);
+          await run(this.#migration, entry as never);
           this.#migration.note(`Undone: ${summary}.`);
         } catch (error) {
           log.error('undo failed', { kind: entry.kind, error });
@@ -104,41 +123,16 @@ export class UndoStack {
     });
     return failed;
   }
+}
 
-  async #run(entry: UndoEntry): Promise<void> {
-    const { source, target, artifacts } = this.#migration;
-    switch (entry.kind) {
-      case 'restoreChangeTracking':
-        return undoing.setChangeTracking({ ...source, enabled: entry.enabled });
-      case 'removeSourceSnapshots':
-        return undoing.removeOwnSnapshots({ ...source, names: entry.names });
-      case 'destroyTarget':
-        return undoing.destroyTarget(target);
-      case 'destroyTestCopy':
-        return void (await undoing.destroyTestCopy({ ...target, srUuid: entry.srUuid }));
-      case 'restoreSourcePower':
-        return undoing.restoreSourcePower({
-          ...source,
-          pool: target.pool,
-          powerState: entry.powerState,
-          targetVmUuid: artifacts.targetVmUuid,
-        });
-      case 'retireTarget':
-        return this.#retire(entry.reason);
-      case 'unmarkSource':
-        return undoing.markSource({ ...source, mark: null });
-    }
-  }
-
-  /** Where the start was prepared but never came, there is no data to keep: nothing of ours stays (R24). */
-  async #retire(reason: string): Promise<void> {
-    const { target, artifacts, input } = this.#migration;
-    const { targetVmUuid } = artifacts;
-    if (targetVmUuid === undefined) return;
-    const named = { ...target, targetVmUuid, name: input.vm, reason };
-    const { hasRun } = await undoing.withdrawTarget(named);
-    this.#migration.targetHasRun = hasRun;
-    if (!hasRun) return undoing.destroyTarget(target);
-    return undoing.retireTarget(named);
-  }
+/** Where the start was prepared but never came, there is no data to keep: nothing of ours stays (R24). */
+async function retire(migration: Migration, reason: string): Promise<void> {
+  const { target, artifacts, input } = migration;
+  const { targetVmUuid } = artifacts;
+  if (targetVmUuid === undefined) return;
+  const named = { ...target, targetVmUuid, name: input.vm, reason };
+  const { hasRun } = await undoing.withdrawTarget(named);
+  migration.targetHasRun = hasRun;
+  if (!hasRun) return undoing.destroyTarget(target);
+  return undoing.retireTarget(named);
 }
