@@ -7,12 +7,8 @@ export interface Accepted {
   acceptedAt: string;
 }
 
-export interface ConfirmToolsRemoved extends Word {
+export interface WordOnEvidence extends Word {
   /** Opens the gate although the evidence is missing; needs a `reason` and is marked in the record. */
-  override?: boolean;
-}
-
-export interface AcceptTestCopy extends Word {
   override?: boolean;
 }
 
@@ -69,24 +65,18 @@ export const MESSAGES = {
 
 export type MessageName = keyof typeof MESSAGES;
 
-/** Argument of each message. */
-export interface MessageArguments {
-  acknowledgeWarnings: Word;
-  approveSnapshotRemoval: Word;
-  confirmToolsRemoved: ConfirmToolsRemoved;
-  revertToBaseline: Word;
-  acceptTestCopy: AcceptTestCopy;
+/** What a message holds; of those not named here, who says it and why. */
+interface Particular {
+  confirmToolsRemoved: WordOnEvidence;
+  acceptTestCopy: WordOnEvidence;
   rejectTestCopy: RejectTestCopy;
-  approveCutover: Word;
-  acceptMigration: Word;
-  rollback: Word;
   decideAfterFailure: DecideAfterFailure;
-  pause: Word;
-  resume: Word;
   setLimit: SetLimit;
   switchTransport: SwitchTransport;
   addNote: AddNote;
 }
+
+export type MessageArguments = { [N in MessageName]: N extends keyof Particular ? Particular[N] : Word };
 
 export type AnyMessage = { [N in MessageName]: { name: N; argument: MessageArguments[N] } }[MessageName];
 
