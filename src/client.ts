@@ -147,16 +147,11 @@ export class SurefireClient {
         next: 'start the workers (`surefire up`), then send it again.',
       });
     }
-    try {
-      const handle = this.#client.workflow.getHandle(migrationId, description.runId);
-      // The definition's own argument type is a conditional one that TypeScript cannot resolve for a name not yet known.
-      const args = [argument] as [MessageArguments[N]];
-      return await this.#within(UPDATE_MS, () =>
-        handle.executeUpdate<Accepted, [MessageArguments[N]]>(updateOf(name).name, { args, updateId }),
-      );
-    } catch (error) {
-      throw clientFailure(error, what, this.#address);
-    }
+    const handle = this.#client.workflow.getHandle(migrationId, description.runId);
+    // The definition's own argument type is a conditional one that TypeScript cannot resolve for a name not yet known.
+    const args = [argument] as [MessageArguments[N]];
+    const update = () => handle.executeUpdate<Accepted, [MessageArguments[N]]>(updateOf(name).name, { args, updateId });
+    return this.#call(what, update, UPDATE_MS);
   }
 
   /** Ends the pause of one step that was made in the Web UI, or by Temporal's own means. */
@@ -263,9 +258,9 @@ export class SurefireClient {
     return this.#client.withDeadline(Date.now() + ms, call);
   }
 
-  async #call<R>(what: string, call: () => Promise<R>): Promise<R> {
+  async #call<R>(what: string, call: () => Promise<R>, withinMs = CALL_MS): Promise<R> {
     try {
-      return await this.#within(CALL_MS, call);
+      return await this.#within(withinMs, call);
     } catch (error) {
       throw clientFailure(error, what, this.#address);
     }
