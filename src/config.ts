@@ -12,8 +12,6 @@ type Parsed = z.infer<typeof configSchema>;
 
 /** One vCenter or ESXi host. */
 export type VcenterConfig = Parsed['vcenters'][string];
-/** One XCP-ng pool, with where its new disks and network cards go. */
-export type PoolConfig = Parsed['pools'][string];
 
 /** The whole configuration: defaults filled in, paths absolute. */
 export interface Config extends Omit<Parsed, 'state'> {

@@ -10,9 +10,6 @@ import { targetActivities } from './target.js';
 import { transferActivities } from './transfer.js';
 import type { Activities, TransferActivities } from './types.js';
 
-export { connectDeps } from './connections.js';
-export { checkPool, checkVcenter } from './endpoints.js';
-export { checkMigration } from './preflight.js';
 export type * from './types.js';
 export type { Deps } from './deps.js';
 

@@ -2,7 +2,5 @@
  * Owns the command line: arguments in, text or JSON out, exit code; and `surefire up`, which runs processes.
  * It refuses to own decisions (workflows), workflow ids and Temporal's errors (`client.ts`), and outside systems (adapters).
  */
-export { EXIT } from './exit-codes.js';
-export { createProgram } from './program.js';
 export { findTemporal } from './up/find-temporal.js';
-export { startTemporal, type RunningTemporal, type TemporalOptions } from './up/start-temporal.js';
+export { startTemporal, type RunningTemporal } from './up/start-temporal.js';

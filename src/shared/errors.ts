@@ -77,7 +77,7 @@ export interface FailureText {
 }
 
 /** Text of a failure as the CLI prints it and Temporal keeps it: up to three lines. */
-export function failureMessage({ what, why, next }: FailureText): string {
+function failureMessage({ what, why, next }: FailureText): string {
   const lines = [what, why, next === undefined ? undefined : `Next: ${next}`].filter((line) => line !== undefined);
   return redact(lines.join('\n'));
 }

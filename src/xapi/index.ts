@@ -5,8 +5,6 @@
  */
 export { limitFindings, recommendedMaxima, type TargetLimits } from './limits.js';
 export { sizeFinding, spaceFindings, type TargetPlan } from './findings.js';
-export { bytesPerSecond } from './metrics.js';
 export { imageFormat, importingName, QCOW2_LIMIT_BYTES, VHD_LIMIT_BYTES } from './target-vm.js';
-export { testName } from './marks.js';
 export { createXapi, type Xapi } from './xapi.js';
 export type * from './types.js';

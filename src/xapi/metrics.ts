@@ -36,6 +36,6 @@ export async function setVdiMetrics(
 }
 
 /** Undefined rather than infinite for a pass that took no measurable time. */
-export function bytesPerSecond(bytes: number, seconds: number): number | undefined {
+function bytesPerSecond(bytes: number, seconds: number): number | undefined {
   return seconds >= 0.001 ? Math.round(bytes / seconds) : undefined;
 }
