@@ -7,9 +7,10 @@ import type { Deps } from './deps.js';
 import { preflight } from './preflight.js';
 import { sourceActivities } from './source.js';
 import { targetActivities } from './target.js';
-import { transferActivities } from './transfer.js';
-import type { Activities, TransferActivities } from './types.js';
+import type { Activities } from './types.js';
 
+/** Steps of the transfer workers; they beat for themselves, with their progress. */
+export { transferActivities as createTransferActivities } from './transfer.js';
 export type * from './types.js';
 export type { Deps } from './deps.js';
 
@@ -20,9 +21,4 @@ export function createActivities(deps: Deps): Activities {
     ...sourceActivities(deps),
     ...targetActivities(deps),
   });
-}
-
-/** Steps of the transfer workers; they beat for themselves, with their progress. */
-export function createTransferActivities(deps: Deps): TransferActivities {
-  return transferActivities(deps);
 }
