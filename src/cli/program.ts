@@ -84,7 +84,7 @@ export function createProgram(): Command {
     .addOption(new Option('--decision <WORD>', 'after a failure').choices(['retry', 'full', 'back', 'abort']))
     .action(run(approve));
   command('reject <VM>', 'the test copy does not work', 'reject web01 --reason "no network" --then redo')
-    .requiredOption('--reason <TEXT>', 'why; kept in the record')
+    .requiredOption('--reason <TEXT>', 'why; kept in the record', words)
     .addOption(
       new Option('--then <WORD>', 'test again, or undo everything').choices(['redo', 'abort']).makeOptionMandatory(),
     )
@@ -94,14 +94,14 @@ export function createProgram(): Command {
     'the guest does not boot without Tools: back to `vm starting point`',
     'revert web01 --reason "no boot"',
   )
-    .requiredOption('--reason <TEXT>', 'why; everything the guest wrote since is lost')
+    .requiredOption('--reason <TEXT>', 'why; everything the guest wrote since is lost', words)
     .action(run(revert));
   command('note <VM> [TEXT]', 'attach a note or a fix, or tick a fix off', 'note web01 "set a static address" --fix')
     .option('--fix', 'to be applied to the migrated VM before acceptance')
     .option('--done <N>', 'tick off fix N, as `status` numbers them', positive)
     .action(run(note));
   command('pause <VM>', 'hold a migration: copies stop at a checkpoint', 'pause web01 --reason "the SAN is slow"')
-    .requiredOption('--reason <TEXT>', 'why; kept in the record')
+    .requiredOption('--reason <TEXT>', 'why; kept in the record', words)
     .action(run(pause));
   command('resume <VM>', 'go on after a pause, also one made in the Web UI', 'resume web01')
     .option('--reason <TEXT>', 'why; kept in the record')
@@ -117,11 +117,11 @@ export function createProgram(): Command {
     'transport web01 https --reason "port 902 is closed"',
   )
     .addArgument(new Argument('<NAME>', 'vddk or https').choices(['vddk', 'https']))
-    .requiredOption('--reason <TEXT>', 'why; kept in the record')
+    .requiredOption('--reason <TEXT>', 'why; kept in the record', words)
     .option('--end-baseline', 'to https in the middle of the first copy: `vm starting point` may be removed for it')
     .action(run(transport));
   command('rollback <VM>', 'back to the source', 'rollback web01 --reason "application fails"')
-    .requiredOption('--reason <TEXT>', 'why; kept in the record')
+    .requiredOption('--reason <TEXT>', 'why; kept in the record', words)
     .action(run(rollback));
   command('cancel <VM>', 'end a migration in order: everything it made is undone', 'cancel web01 --reason "postponed"')
     .option('--reason <TEXT>', 'why; kept in the record')
@@ -145,6 +145,11 @@ function network(value: string, all: Record<string, string>): Record<string, str
   return { ...all, [from]: to };
 }
 
+function words(value: string): string {
+  if (value.trim() !== '') return value;
+  throw new InvalidArgumentError('It must not be empty.');
+}
+
 function port(value: string): number {
   if (/^\d+$/.test(value) && Number(value) <= 65_535) return Number(value);
   throw new InvalidArgumentError('It must be a port number.');
@@ -157,7 +162,7 @@ function positive(value: string): number {
 
 function rate(value: string): number | 'off' {
   if (value === 'off') return value;
-  if (/^\d+(\.\d+)?$/.test(value) && Number(value) > 0) return Number(value);
+  if (/^\d{1,9}(\.\d+)?$/.test(value) && Number(value) > 0) return Number(value);
   throw new InvalidArgumentError('It must be a number of MiB per second above 0, or off.');
 }
 

@@ -45,6 +45,8 @@ describe('usage', () => {
     [['reject', 'web01', '--then', 'redo'], "required option '--reason <TEXT>' not specified"],
     [['reject', 'web01', '--reason', 'x', '--then', 'cry'], 'Allowed choices are redo, abort'],
     [['migrate', 'web01', '--network', 'lan'], 'It must be SOURCE=TARGET.'],
+    [['limit', 'web01', '9'.repeat(400)], 'It must be a number of MiB per second above 0, or off.'],
+    [['pause', 'web01', '--reason', ' '], 'It must not be empty.'],
     [['migrate', 'web01', '--transport', 'nfs'], 'there is no NFS or vSAN-export transport'],
     [['up', '--port', 'high'], 'It must be a port number.'],
   ])('exits 2 for %j and says why', async (args, reason) => {
