@@ -1,5 +1,4 @@
 import { failure, type FailureType } from '../shared/errors.js';
-import type { RawFault } from './envelope.js';
 import { typeAttributeOf } from './normalise.js';
 
 /** A fault of the server, before it is known what it means for the caller. Never leaves this folder. */
@@ -17,8 +16,10 @@ export class VimFault extends Error {
   }
 }
 
-/** The fault that a server answered with. */
-export function faultOf(fault: RawFault): VimFault {
+/** The fault inside an error of npm `soap`, or undefined when the call failed otherwise. */
+export function faultOf(error: unknown): VimFault | undefined {
+  const fault = (error as { root?: { Envelope?: { Body?: { Fault?: RawFault } } } }).root?.Envelope?.Body?.Fault;
+  if (!fault) return undefined;
   const [element, detail] = Object.entries(fault.detail ?? {}).find(([name]) => name !== 'attributes') ?? [];
   const type = typeAttributeOf(detail) ?? element?.replace(/Fault$/, '') ?? 'RuntimeFault';
   return new VimFault(type, plainText(fault.faultstring), textFields(detail));
@@ -28,6 +29,11 @@ export function faultOf(fault: RawFault): VimFault {
 export function faultFromLocalized(value: unknown): VimFault {
   const { fault, localizedMessage } = (value ?? {}) as { fault?: Record<string, unknown>; localizedMessage?: string };
   return new VimFault(String(fault?.['$type'] ?? 'RuntimeFault'), localizedMessage ?? '', textFields(fault));
+}
+
+interface RawFault {
+  faultstring?: unknown;
+  detail?: Record<string, unknown>;
 }
 
 function plainText(value: unknown): string {

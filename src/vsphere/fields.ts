@@ -1,6 +1,6 @@
 import { OPERATIONS, TYPES, type OperationName } from './schema.js';
 
-/** Scalars of the schema. */
+/** Scalars of the schema, with the name XML Schema gives them. */
 const SCALARS = ['string', 'boolean', 'int', 'long', 'dateTime', 'anyType'] as const;
 
 export interface Field {
@@ -37,6 +37,11 @@ export function fieldsOf(typeName: string): Field[] {
     cache.set(typeName, fields);
   }
   return fields;
+}
+
+/** Fields a type adds to its base. */
+export function ownFieldsOf(typeName: string): Field[] {
+  return parseFields(TYPES[typeName]?.fields ?? '');
 }
 
 /** Parameters of an operation in wire order, `_this` first. */

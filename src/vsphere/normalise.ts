@@ -5,7 +5,7 @@ import type { MoRef } from './requests.js';
 type Raw = Record<string, unknown>;
 
 /**
- * Turns one value as it came into plain JSON values, by the table.
+ * Turns one value as npm `soap` parsed it into plain JSON values, by the table.
  *
  * Lists are always lists (empty when absent), numbers and booleans are converted, dates are ISO 8601 text, references
  * are `{type, value}`, and an object the server typed carries `$type`: the server's own name even where the table does

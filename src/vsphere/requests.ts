@@ -11,14 +11,16 @@ export function moRef(type: string, value: string): MoRef {
   return { type, value };
 }
 
-function isMoRef(value: unknown): value is MoRef {
+export function isMoRef(value: unknown): value is MoRef {
   const ref = value as MoRef | null;
   return typeof ref === 'object' && ref !== null && typeof ref.type === 'string' && typeof ref.value === 'string';
 }
 
 /**
- * Builds the elements of a request, key by key in the table's order, whatever order the caller wrote: a real server refuses
- * elements that are out of order.
+ * Builds what npm `soap` serialises, key by key in the table's order, whatever order the caller wrote.
+ *
+ * npm `soap` puts elements on the wire in the order of keys (it reorders by the declared type only, and not at all
+ * inside an object sent as a subtype), and a real server refuses elements that are out of order.
  *
  * @param args Parameters by name; objects sent as a subtype carry `$type`.
  * @throws Error on a name the table does not know, a missing one, or a value of the wrong kind: a mistake of ours.
@@ -72,8 +74,12 @@ function encodeScalar(where: string, type: string, value: unknown): unknown {
   return value;
 }
 
+// npm soap 1.13 does not declare the `xsd` prefix in its envelope, so each use brings its own declaration.
 function encodeAny(where: string, value: unknown): unknown {
   const type = { string: 'string', boolean: 'boolean', number: 'long' }[typeof value as string];
   if (!type) throw new Error(`${where} takes text, a number or a boolean`);
-  return { attributes: { 'xsi:type': `xsd:${type}` }, $value: String(value) };
+  return {
+    attributes: { 'xmlns:xsd': 'http://www.w3.org/2001/XMLSchema', 'xsi:type': `xsd:${type}` },
+    $value: String(value),
+  };
 }

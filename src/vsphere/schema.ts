@@ -1,6 +1,6 @@
 /**
  * The one table of what we say to vSphere: operations with their parameters in order, and data types with their fields
- * in order. Requests are built and answers are read by it.
+ * in order. The WSDL, the builder of requests and the normaliser of answers are all made from it.
  *
  * A field is `name type`; `?` after the name is optional, `*` repeats. Order matters: a server refuses elements that are
  * out of the schema's order. For types we only read, fields that nobody reads may be left out, and a type with many

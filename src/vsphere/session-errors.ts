@@ -11,6 +11,7 @@ import type { VsphereOptions } from './types.js';
 /** An error of the connection, said in our words; the request's text (it may hold the password) is never in it. */
 export async function explainConnection(error: unknown, options: VsphereOptions): Promise<Error> {
   const code = (error as NodeJS.ErrnoException).code ?? '';
+  const status = (error as { response?: { status?: number } }).response?.status;
   if (/CERT|SIGNATURE|ISSUER|SELF_SIGNED|ALTNAME/.test(code)) {
     const presented = await fetchCertificate(options.url);
     const pinned = options.fingerprintSha256;
@@ -19,7 +20,7 @@ export async function explainConnection(error: unknown, options: VsphereOptions)
     }
     return untrusted(options.url, code, presented.fingerprintSha256);
   }
-  return connectionFailed(options.url, (error as Error).message);
+  return connectionFailed(options.url, status ? `HTTP status ${status}` : (error as Error).message);
 }
 
 /** What a refused login is told as. */

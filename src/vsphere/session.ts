@@ -1,15 +1,16 @@
-import { addressOf, connectionFailed, trustFor } from '../shared/pinned-tls.js';
+import soap from 'soap';
+import { addressOf, trustFor } from '../shared/pinned-tls.js';
 import { hide } from '../shared/redaction.js';
-import { buildEnvelope, parseEnvelope } from './envelope.js';
 import { failureFromFault, faultFromLocalized, faultOf, VimFault } from './faults.js';
 import { resultOf } from './fields.js';
-import { createHttpClient, type HttpClient } from './http-client.js';
+import { createHttpClient } from './http-client.js';
 import { normaliseField } from './normalise.js';
-import { moRef, type MoRef } from './requests.js';
+import { buildRequest, moRef, type MoRef } from './requests.js';
 import type { OperationName } from './schema.js';
 import { explainConnection, wrongPassword } from './session-errors.js';
 import type { VsphereOptions } from './types.js';
 import type { RetrieveResult } from './properties.js';
+import { buildWsdl } from './wsdl.js';
 
 /** Where a server's services are, and what it is. All of these services exist on vCenter and on ESXi. */
 export interface ServiceContent {
@@ -37,12 +38,9 @@ export interface Session {
   close(): Promise<void>;
 }
 
-const SERVICE = moRef('ServiceInstance', 'ServiceInstance');
-
 interface Connection {
-  http: HttpClient;
-  /** The header that names the version to speak. */
-  soapAction: string;
+  client: soap.Client;
+  http: ReturnType<typeof createHttpClient>;
   content: ServiceContent;
 }
 
@@ -62,10 +60,20 @@ export function createSession(options: VsphereOptions & { url: string }): Sessio
       hide(pair.slice(pair.indexOf('=') + 1).replaceAll('"', ''));
       cookie = pair;
     });
+    const client = await soap.createClientAsync(
+      buildWsdl(),
+      { disableCache: true, httpClient: http as unknown as soap.HttpClient },
+      options.url,
+    );
     // The answer names the version; until it is known, the oldest version all supported servers speak.
-    const first = { http, soapAction: soapActionFor('6.0') };
-    const content = await send<ServiceContent>(first, 'RetrieveServiceContent', SERVICE);
-    return { http, soapAction: soapActionFor(content.about.apiVersion), content };
+    client.setSOAPAction(soapActionFor('6.0'));
+    const content = await send<ServiceContent>(
+      client,
+      'RetrieveServiceContent',
+      moRef('ServiceInstance', 'ServiceInstance'),
+    );
+    client.setSOAPAction(soapActionFor(content.about.apiVersion));
+    return { client, http, content };
   }
 
   function connected(): Promise<Connection> {
@@ -78,33 +86,30 @@ export function createSession(options: VsphereOptions & { url: string }): Sessio
   }
 
   async function send<T>(
-    { http, soapAction }: Omit<Connection, 'content'>,
+    client: soap.Client,
     operation: OperationName,
     on: MoRef,
     args: Record<string, unknown> = {},
   ): Promise<T> {
     lastCallAt = Date.now();
-    const request = buildEnvelope(operation, { _this: on, ...args });
-    const headers = {
-      'Content-Type': 'text/xml; charset=utf-8',
-      SOAPAction: `"${soapAction}"`,
-      ...(cookie !== undefined && { Cookie: cookie }),
-    };
-    const { status, text } = await http
-      .post(options.url, request, headers)
-      .catch((error: Error & { staleConnection?: boolean }) => {
+    const request = buildRequest(operation, { _this: on, ...args });
+    const headers = cookie === undefined ? {} : { Cookie: cookie };
+    const method = (client as unknown as Record<string, SoapMethod>)[`${operation}Async`];
+    if (!method) throw new Error(`no operation ${operation}`);
+    let answer: { returnval?: unknown } | null;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        [answer] = await method(request, {}, headers);
+        break;
+      } catch (error) {
         // Most likely the server never saw the request, yet a task must not be issued on "most likely".
-        if (error.staleConnection && !operation.endsWith('_Task')) return http.post(options.url, request, headers);
-        throw error;
-      })
-      .catch(async (error: unknown) => {
-        throw await explainConnection(error, options);
-      });
-    const answer = parseEnvelope(operation, text);
-    if (answer === undefined) throw connectionFailed(options.url, `HTTP status ${status}`);
-    if ('fault' in answer) throw faultOf(answer.fault);
+        const { staleConnection } = error as { staleConnection?: boolean };
+        if (staleConnection && attempt === 1 && !operation.endsWith('_Task')) continue;
+        throw faultOf(error) ?? (await explainConnection(error, options));
+      }
+    }
     const result = resultOf(operation);
-    const value = result ? normaliseField(result, answer.returnval) : undefined;
+    const value = result ? normaliseField(result, answer?.returnval) : undefined;
     // Without a session the server still answers property reads, and says so beside each property.
     const missing = (value as RetrieveResult | undefined)?.objects?.flatMap?.((object) => object.missingSet) ?? [];
     const fault = missing.map((entry) => faultFromLocalized(entry.fault)).find(isExpired);
@@ -112,7 +117,7 @@ export function createSession(options: VsphereOptions & { url: string }): Sessio
     return value as T;
   }
 
-  function logIn(connection: Connection): Promise<{ key: string; cookie: string }> {
+  function logIn({ client, content }: Connection): Promise<{ key: string; cookie: string }> {
     login ??= (async () => {
       // With a guard it is the only memory: what a person takes out of it may be tried again without a restart.
       if (options.guard) await options.guard.check();
@@ -120,7 +125,7 @@ export function createSession(options: VsphereOptions & { url: string }): Sessio
       // With a live session's cookie attached, a login is refused.
       cookie = undefined;
       try {
-        const user = await send<{ key: string }>(connection, 'Login', connection.content.sessionManager, {
+        const user = await send<{ key: string }>(client, 'Login', content.sessionManager, {
           userName: options.username,
           password: options.password,
         });
@@ -145,12 +150,12 @@ export function createSession(options: VsphereOptions & { url: string }): Sessio
     const current = await connected();
     const used = await logIn(current);
     try {
-      return await send<T>(current, operation, on, args);
+      return await send<T>(current.client, operation, on, args);
     } catch (error) {
       if (!isExpired(error)) throw error;
       forget(used.cookie);
       await logIn(current);
-      return send<T>(current, operation, on, args);
+      return send<T>(current.client, operation, on, args);
     }
   }
 
@@ -166,7 +171,7 @@ export function createSession(options: VsphereOptions & { url: string }): Sessio
   function keepAlive(): void {
     if (cookie === undefined || Date.now() - lastCallAt < keepAliveMs / 2) return;
     // Should it fail, the next real call finds out and says so.
-    call('CurrentTime', SERVICE).catch(() => undefined);
+    call('CurrentTime', moRef('ServiceInstance', 'ServiceInstance')).catch(() => undefined);
   }
 
   return {
@@ -175,7 +180,7 @@ export function createSession(options: VsphereOptions & { url: string }): Sessio
     key: async () => (await logIn(await connected())).key,
     async cookie(stale) {
       if (stale !== undefined) forget(stale);
-      await call('CurrentTime', SERVICE);
+      await call('CurrentTime', moRef('ServiceInstance', 'ServiceInstance'));
       return (await logIn(await connected())).cookie;
     },
     async close() {
@@ -184,13 +189,15 @@ export function createSession(options: VsphereOptions & { url: string }): Sessio
       const current = await connection?.catch(() => undefined);
       // Sessions that nobody ends fill the server's table; one that is gone already needs no ending.
       if (current && login) {
-        await send(current, 'Logout', current.content.sessionManager).catch(() => undefined);
+        await send(current.client, 'Logout', current.content.sessionManager).catch(() => undefined);
       }
       closed = true;
       current?.http.close();
     },
   };
 }
+
+type SoapMethod = (args: unknown, options: object, headers: object) => Promise<[{ returnval?: unknown } | null]>;
 
 function isExpired(error: unknown): error is VimFault {
   return error instanceof VimFault && error.type === 'NotAuthenticated';

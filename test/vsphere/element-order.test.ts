@@ -1,9 +1,11 @@
 import https from 'node:https';
 import { XMLBuilder, XMLParser } from 'fast-xml-parser';
+import soap from 'soap';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { buildEnvelope } from '../../src/vsphere/envelope.js';
 import { fieldsOf, isScalar, parametersOf, type Field } from '../../src/vsphere/fields.js';
+import { buildRequest } from '../../src/vsphere/requests.js';
 import { OPERATIONS, TYPES, type OperationName } from '../../src/vsphere/schema.js';
+import { buildWsdl } from '../../src/vsphere/wsdl.js';
 import { plainVm, startTestLab, type TestLab } from './lab.js';
 
 const operations = Object.keys(OPERATIONS) as OperationName[];
@@ -26,6 +28,36 @@ function sampleOf(type: string, depth: number): unknown {
   if (!isScalar(type)) return sample(fieldsOf(type), depth + 1);
   return { boolean: true, int: 1, long: 1, dateTime: '2026-01-01T00:00:00Z' }[type] ?? 'text';
 }
+
+type Sender = (operation: OperationName, request: Record<string, unknown>) => Promise<string>;
+
+/** Sends through npm soap; resolves to the request's text. `answer` gives the response's. */
+async function createSender(answer: (xml: string, operation: string) => Promise<string>): Promise<Sender> {
+  let sent = '';
+  const httpClient = {
+    request(_url: string, data: string, callback: (...args: unknown[]) => void) {
+      sent = data;
+      const operation = /<soap:Body><(?:\w+:)?(\w+)/.exec(data)?.[1] ?? '';
+      answer(data, operation).then(
+        (text) => callback(null, { status: 200, headers: {}, data: text }, text),
+        (error: unknown) => callback(error),
+      );
+    },
+  };
+  const client = await soap.createClientAsync(buildWsdl(), {
+    disableCache: true,
+    httpClient: httpClient as unknown as soap.HttpClient,
+  });
+  return async (operation, request) => {
+    const method = (client as unknown as Record<string, (request: unknown) => Promise<unknown>>)[`${operation}Async`];
+    await method?.(request);
+    return sent;
+  };
+}
+
+const empty = async (_xml: string, operation: string) =>
+  `<soap:Envelope xmlns:soap="http://schemas.xmlsoap.org/soap/envelope/"><soap:Body><${operation}Response ` +
+  `xmlns="urn:vim25"/></soap:Body></soap:Envelope>`;
 
 type Node = Record<string, unknown>;
 const parser = new XMLParser({ preserveOrder: true, removeNSPrefix: true, ignoreAttributes: false });
@@ -50,9 +82,10 @@ function expectOrder(node: Node, fields: Field[], where: string): void {
 }
 
 describe('element order', () => {
-  it.each(operations)("%s: whatever order the caller wrote, the table's order is sent", (operation) => {
+  it.each(operations)("%s: whatever order the caller wrote, the table's order is sent", async (operation) => {
+    const send = await createSender(empty);
     const fields = parametersOf(operation);
-    const xml = buildEnvelope(operation, sample(fields));
+    const xml = await send(operation, buildRequest(operation, sample(fields)));
     const envelope = parser.parse(xml) as Node[];
     const body = envelope.flatMap((node) => ('Envelope' in node ? children(node) : [])).find((c) => c.name === 'Body');
     const call = children(body?.node ?? {})[0];
@@ -64,9 +97,9 @@ describe('element order', () => {
 
   it('refuses a field the table does not know, and a missing one', () => {
     const self = { type: 'VirtualMachine', value: 'vm-1' };
-    expect(() => buildEnvelope('PowerOffVM_Task', { _this: self, force: true })).toThrow('has no field force');
-    expect(() => buildEnvelope('CreateSnapshot_Task', { _this: self, name: 'x', memory: false })).toThrow('quiesce');
-    expect(() => buildEnvelope('RevertToSnapshot_Task', { _this: 'vm-1' })).toThrow('managed object reference');
+    expect(() => buildRequest('PowerOffVM_Task', { _this: self, force: true })).toThrow('has no field force');
+    expect(() => buildRequest('CreateSnapshot_Task', { _this: self, name: 'x', memory: false })).toThrow('quiesce');
+    expect(() => buildRequest('RevertToSnapshot_Task', { _this: 'vm-1' })).toThrow('managed object reference');
   });
 });
 
@@ -92,7 +125,12 @@ describe('element order, as the server sees it', () => {
 
   // The server parses a request before it asks for a session, so every operation can be tried without one.
   it.each(operations)("%s, with every field: the server's own schema finds nothing wrong", async (operation) => {
-    const answer = await post(buildEnvelope(operation, sample(parametersOf(operation))));
+    let answer = '';
+    const send = await createSender(async (xml, name) => {
+      answer = await post(xml);
+      return empty(xml, name);
+    });
+    await send(operation, buildRequest(operation, sample(parametersOf(operation))));
     expect(answer).toContain('Envelope');
     expect(answer).not.toMatch(/InvalidRequest|when expecting|Unexpected element|is missing from/);
   });
@@ -100,13 +138,15 @@ describe('element order, as the server sees it', () => {
   const several = operations.filter((operation) => parametersOf(operation).length > 1);
 
   it.each(several)('%s, with its elements in reverse: refused', async (operation) => {
-    const xml = buildEnvelope(operation, sample(parametersOf(operation)));
+    const send = await createSender(empty);
+    const xml = await send(operation, buildRequest(operation, sample(parametersOf(operation))));
     expect(await post(reversed(xml))).toMatch(/InvalidRequest/);
   });
 
   it('says which element is out of place', async () => {
+    const send = await createSender(empty);
     const args = { _this: { type: 'VirtualMachine', value: 'vm-1' }, name: 'a', description: 'b', memory: false };
-    const xml = buildEnvelope('CreateSnapshot_Task', { ...args, quiesce: false });
+    const xml = await send('CreateSnapshot_Task', buildRequest('CreateSnapshot_Task', { ...args, quiesce: false }));
     const moved = xml.replace(/(<(\w+:)?description>.*?)(<(\w+:)?memory>.*?<\/(\w+:)?memory>)/, '$3$1');
     expect(moved).not.toBe(xml);
     expect(await post(moved)).toMatch(/Got .*description.* tag when expecting/);
