@@ -10,7 +10,7 @@ import { startTransferWorker, type TestWorker } from '../e2e/workers.js';
 const SEGMENT = 4 * MIB;
 const KIB_PER_SECOND = 3 * 1024;
 /** Until a worker is known to be dead, and the next attempt begins: 30 s, and what a busy machine adds. */
-const TAKEOVER_MS = 30_000 + 60_000;
+const TAKEOVER_MS = 30_000 + 10_000;
 
 /** Of the second disk, without a hole: what a stopped PUT lacks is bytes, and not only the end marker. */
 const DATA_BYTES = 32 * MIB;

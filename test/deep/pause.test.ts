@@ -174,7 +174,7 @@ describe.concurrent('a pause', () => {
 });
 
 describe.concurrent('a limit by command', () => {
-  it('[S143] is kept to, and is changed while its disks are copied', async () => {
+  it('[S143] holds within 10 %, and is changed while its disks are copied', async () => {
     // One PUT for each disk: between the lab's short ones more time passes than a limit makes up for.
     const worker = await startTransferWorker(bench, 'hurried', undefined, { segmentBytes: 64 * MIB });
     const run = await bench.migrate('hurried', { transferQueue: worker.queue });
@@ -193,10 +193,10 @@ describe.concurrent('a limit by command', () => {
     expect(stdout).toMatch(/^Now .*limit 4\.0 MiB\/s/m);
     // Of the first disk half is zeroes, which are read at the limit's pace and not sent.
     await waitFor('the first disk', async () => (await stepsOf(run)).length === 1);
-    expectKept(await rateOver(sent, 8 * MIB), 4 * MIB);
+    expectNear(await rateOver(sent, 8 * MIB), 4 * MIB);
     await run.say('setLimit', { mibPerSecond: 2, reason: 'the backup runs' });
     await hears(2);
-    expectKept(await rateOver(sent, 6 * MIB), 2 * MIB);
+    expectNear(await rateOver(sent, 6 * MIB), 2 * MIB);
     expect((await failureOf(run.say('setLimit', { mibPerSecond: -1 }))).message).toContain('surefire pause hurried');
     expect(await cli('limit', 'hurried', 'off')).toMatchObject({ exitCode: 0 });
     const { record, limit } = await run.reaches('verification');
@@ -239,7 +239,7 @@ describe.concurrent('ten pauses', () => {
     await run.reaches('verification');
     await finishes(run);
     expect(await ownedBy(run)).toEqual({ VM: 1, VDI: 2 });
-  });
+  }, 400_000);
 });
 
 /** Starts a migration whose disks are copied slowly, by a worker of its own. */
@@ -301,15 +301,14 @@ async function rateOver(puts: () => Promise<ImportRecord[]>, bytes: number): Pro
   return (1000 * (to.value - from.value)) / (to.at - from.at);
 }
 
-/** How closely is judged by a clock of its own (throttle.test.ts) and by the benchmark: a busy machine is slower, and late. */
-function expectKept(rate: number, asked: number): void {
-  expect(rate).toBeGreaterThan(0);
-  expect(rate / asked).toBeLessThan(1.5);
+function expectNear(rate: number, asked: number): void {
+  expect(rate / asked).toBeGreaterThan(0.9);
+  expect(rate / asked).toBeLessThan(1.1);
 }
 
 const bytesOf = (records: ImportRecord[]): number => records.reduce((sum, { writtenBytes }) => sum + writtenBytes, 0);
 
-/** The last PUT ended properly, at the latest within a moment of the one at which the transfer heard that it is to stop. */
+/** The last PUT ended properly, at the latest within two seconds of the moment at which the transfer heard that it is to stop. */
 async function expectStopped(run: Run, vdi: string, { logFile }: TestWorker): Promise<void> {
   const log = await readFile(logFile, 'utf8');
   const heard = log
@@ -322,7 +321,7 @@ async function expectStopped(run: Run, vdi: string, { logFile }: TestWorker): Pr
   const heardAt = heard.at(-1)?.time ?? 0;
   // None has begun since; or it was heard between two, and there was nothing to end.
   expect(Date.parse(last?.startedAt ?? '')).toBeLessThan(heardAt);
-  expect(Date.parse(last?.finishedAt ?? '') - heardAt).toBeLessThan(5_000);
+  expect(Date.parse(last?.finishedAt ?? '') - heardAt).toBeLessThan(2_000);
 }
 
 /** Every byte of the disk, once. */

@@ -27,6 +27,7 @@ export async function travelLive(bench: Bench, vm: string) {
   const found = await lookAtSource(bench, vm);
   const run = await bench.migrate(vm, { acknowledge: false, policy: { transport: 'https' } });
   const first = await bench.client.status(run.id);
+  const firstAt = Date.now();
   const sampler = sample(bench, run.id);
   const watchers = killWatchers(bench, vm);
   watchers.catch(() => undefined);
@@ -87,7 +88,7 @@ export async function travelLive(bench: Bench, vm: string) {
   return {
     vm,
     found,
-    first,
+    first: { view: first, at: firstAt },
     atWarnings,
     atWarningsOnPool,
     atTools,
