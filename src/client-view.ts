@@ -83,7 +83,7 @@ export function rowOf(info: WorkflowExecutionInfo | WorkflowExecutionDescription
 export function stepsOf(description: WorkflowExecutionDescription): PendingStep[] {
   return (description.raw.pendingActivities ?? []).map((pending) => {
     const payload = pending.heartbeatDetails?.payloads?.[0];
-    const details = payload ? defaultPayloadConverter.fromPayload<unknown>(payload) : undefined;
+    const progress = progressIn(payload ? defaultPayloadConverter.fromPayload<unknown>(payload) : undefined);
     return {
       activityId: pending.activityId ?? '',
       type: pending.activityType?.name ?? '',
@@ -91,7 +91,7 @@ export function stepsOf(description: WorkflowExecutionDescription): PendingStep[
       paused: pending.paused ?? false,
       ...(pending.pauseInfo ? { pausedBy: pausedBy(pending.pauseInfo) } : {}),
       ...(pending.lastFailure?.message ? { lastFailure: pending.lastFailure.message } : {}),
-      ...(isProgress(details) ? { progress: details } : {}),
+      ...(progress && { progress }),
     };
   });
 }
@@ -103,8 +103,11 @@ function pausedBy({ pauseTime, manual, rule }: PauseInfo): Paused {
   return { at, operator: identity || 'somebody', ...(reason && { reason }) };
 }
 
-function isProgress(details: unknown): details is TransferProgress {
-  return typeof details === 'object' && details !== null && 'doneBytes' in details && 'totalBytes' in details;
+/** What people see of a heartbeat; what a comparison has found is for the next worker. */
+function progressIn(details: unknown): TransferProgress | undefined {
+  if (typeof details !== 'object' || details === null || !('doneBytes' in details)) return undefined;
+  const { comparison: _found, ...progress } = details as TransferProgress & { comparison?: unknown };
+  return progress;
 }
 
 const OUTCOME_OF: Record<string, Outcome> = { RolledBack: 'rolled-back', Aborted: 'aborted' };

@@ -2,6 +2,7 @@ import { activityInfo, heartbeat } from '@temporalio/activity';
 import { failure, formatBytes, formatDuration, formatRate } from '../shared/index.js';
 import type { Bottleneck, TransferProgress } from '../shared/index.js';
 import type { TransferCounters } from '../transfer/index.js';
+import type { HandedComparison } from './comparisons.js';
 
 /** Attempts in a row that must have moved nothing, for as long as the input says, before a person is asked. */
 const STALLED_LIMIT = 5;
@@ -14,6 +15,8 @@ interface Beat extends TransferProgress {
   stalled: number;
   /** When the first of them began, an epoch time. */
   stalledSince?: number;
+  /** What a comparison has found, for a worker that has to go on without this one. */
+  comparison?: HandedComparison;
 }
 
 /**
@@ -28,6 +31,8 @@ export class ProgressReporter {
   readonly #stalledSince: number;
   readonly #start: Pick<Beat, 'phase' | 'doneBytes'> | undefined;
   #last: Beat | undefined;
+  /** Found by the attempt before, then by this one. */
+  comparison: HandedComparison | undefined;
 
   /** @param patienceSeconds How long attempts may move nothing. */
   constructor(disk: string, patienceSeconds: number) {
@@ -36,6 +41,7 @@ export class ProgressReporter {
     this.#stalledBefore = before?.stalled ?? 0;
     this.#stalledSince = before?.stalledSince ?? Date.now();
     this.#start = before;
+    this.comparison = before?.comparison;
     const stalledMs = Date.now() - this.#stalledSince;
     if (this.#stalledBefore < STALLED_LIMIT || stalledMs < patienceSeconds * 1000) return;
     throw failure('NoProgress', {
@@ -67,6 +73,7 @@ export class ProgressReporter {
       attempt: activityInfo().attempt,
       ...(bottleneck && { bottleneck }),
       ...(Number.isFinite(limit) && { limitBytesPerSecond: limit }),
+      ...(this.comparison && { comparison: this.comparison }),
       ...(moved ? { stalled: 0 } : { stalled: this.#stalledBefore + 1, stalledSince: this.#stalledSince }),
     };
     heartbeat(this.#last);

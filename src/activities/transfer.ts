@@ -124,7 +124,12 @@ export function transferActivities(deps: Deps): TransferActivities {
         client: vsphere,
         connect: openReader,
         connectLink: () => link.connect(),
-        compare: (vdiUuid) => comparisons.between(input, vdiUuid, { xapi, openReader, throttle, onProgress }),
+        compare: (vdiUuid) =>
+          comparisons.between(input, vdiUuid, {
+            ...{ xapi, openReader, throttle, onProgress },
+            handed: progress.comparison,
+            onComparison: (known) => (progress.comparison = known),
+          }),
       });
     } finally {
       await link.stop();

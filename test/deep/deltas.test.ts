@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Bench, MIB, plain, useChosenNbdkit, waitFor } from '../e2e/harness.js';
+import { startTransferWorker } from '../e2e/workers.js';
 import { bytesAt } from '../e2e/world.js';
 
 let bench: Bench;
@@ -130,14 +131,15 @@ describe.concurrent('deltas without change tracking', () => {
 });
 
 describe('a comparison by ranges', () => {
-  it('[S14] is paused in the outage, goes on where it was, and its changes are read back there', async () => {
+  it('[S14] is paused in the outage, goes on where it was, on another worker too, and its changes are read back there', async () => {
     const [network] = await bench.api.call<string[]>(
       'network.get_by_name_label',
       'Pool-wide network associated with eth0',
     );
     await bench.api.call('network.add_purpose', network, 'nbd');
-    const run = await bench.migrate('paused', { policy: { transport: 'https' } });
-    await run.goTo('power-off');
+    const worker = await startTransferWorker(bench, 'first');
+    const run = await bench.migrate('paused', { policy: { transport: 'https' }, transferQueue: worker.queue });
+    const { disks } = await run.goTo('power-off');
     await bench.guestWrites('paused');
     await bench.vsphere.addRule({ method: '/folder', count: 10_000, seconds: 0.3 });
     await bench.vsphere.shutdown('paused');
@@ -153,8 +155,21 @@ describe('a comparison by ranges', () => {
     await waitFor('the copy to stand', async () => (await bench.client.status(run.id)).steps.length === 0);
     await run.say('resume', {});
     expect(await compared(0)).toBeGreaterThanOrEqual(before);
+    // What the server has heard is what another worker knows.
+    const heard = await compared(20 * MIB);
+    await worker.kill('SIGKILL');
     await bench.vsphere.clearRules();
+    const { length } = await bench.vsphere.calls();
+    await startTransferWorker(bench, 'second', worker.queue);
     await run.reaches('acceptance');
+    const served = (await bench.vsphere.calls()).slice(length).flatMap(({ object }) => {
+      const [, from, to] = /^\/folder\/paused\/.*-flat.*bytes=(\d+)-(\d+)$/.exec(object) ?? [];
+      return from === undefined ? [] : [Number(to) + 1 - Number(from)];
+    });
+    const read = served.reduce((sum, bytes) => sum + bytes, 0);
+    // The rest, what is read ahead, and what differs.
+    expect(read).toBeGreaterThan(0);
+    expect(read).toBeLessThan((disks[0]?.capacityBytes ?? 0) - heard + 10 * MIB);
     const report = await run.accept();
     const final = report.disks[0]?.passes.at(-1);
     expect(final).toMatchObject({ deltaMethod: 'compare', bytesCompared: report.disks[0]?.capacityBytes });
