@@ -19,13 +19,15 @@ export class Monitor {
   constructor(stream: Duplex, onEvent: (name: string, data: Record<string, unknown>) => void) {
     this.#stream = stream;
     this.#onEvent = onEvent;
-    createInterface({ input: stream }).on('line', (line) => this.#hear(JSON.parse(line) as Message));
+    const lines = createInterface({ input: stream });
+    lines.on('line', (line) => this.#hear(JSON.parse(line) as Message));
     const close = (): void => {
       this.#closed = true;
       for (const { reject } of this.#waiting.splice(0)) reject(new Error('The machine is gone.'));
     };
     stream.on('close', close);
-    stream.on('error', close);
+    // A machine that is killed with a question unread resets the connection, and the reader of lines passes that on.
+    for (const emitter of [stream, lines]) emitter.on('error', close);
   }
 
   /** @throws when the machine refuses or goes away */
