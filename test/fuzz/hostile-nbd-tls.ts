@@ -104,7 +104,7 @@ async function speak(socket: TLSSocket, tcp: Socket, random: Random, { evil, fla
       () => socket.write(Buffer.concat([good, random.bytes(1 + random.below(64))])),
       // Out of order, as it may be; the last one never comes.
       () => ((held = held === undefined ? good : Buffer.concat([good, held])), undefined),
-      () => (socket.write(good.subarray(0, random.below(good.length))), drip(socket, good)),
+      () => drip(socket, good, random.below(good.length)),
       () => tcp.resetAndDestroy(),
       () => tcp.write(random.bytes(40)),
       () => sleep(2 * timeouts.requestMs),
@@ -118,9 +118,13 @@ async function speak(socket: TLSSocket, tcp: Socket, random: Random, { evil, fla
   }
 }
 
-/** Byte by byte, each well before any silence would be noticed, and never to an end. */
-async function drip(socket: TLSSocket, bytes: Buffer): Promise<void> {
-  for (let at = 0; !socket.destroyed && !socket.readableEnded; at++) {
+/**
+ * Some at once and the rest byte by byte, each well before any silence would be noticed, and never to an end. The bytes are the
+ * right ones: a wrong one at the end of a reply is a lie that no protocol shows.
+ */
+async function drip(socket: TLSSocket, bytes: Buffer, atOnce: number): Promise<void> {
+  socket.write(bytes.subarray(0, atOnce));
+  for (let at = atOnce; !socket.destroyed && !socket.readableEnded; at++) {
     socket.write(bytes.subarray(at % bytes.length, (at % bytes.length) + 1));
     await sleep(timeouts.requestMs / 4);
   }
