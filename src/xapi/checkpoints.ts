@@ -38,13 +38,17 @@ export async function saveCheckpoint(
   await xapi.call('VDI.remove_from_other_config', ref, stale);
 }
 
-/** How far this snapshot was read back, or undefined. Copies inherit the key, so it names its disk (R16). */
+/** How far this snapshot was read back, or undefined, also where somebody spoilt it. Copies inherit the key, so it names its disk (R16). */
 export async function loadChecked(xapi: Connection, vdiUuid: string): Promise<unknown> {
   const [, vdi] = await recordOf(xapi, 'VDI', vdiUuid);
   const text = vdi.other_config[KEYS.checked];
   if (text === undefined) return undefined;
-  const kept = JSON.parse(text) as { vdiUuid: string; value: unknown };
-  return kept.vdiUuid === vdiUuid ? kept.value : undefined;
+  try {
+    const kept = JSON.parse(text) as { vdiUuid: string; value: unknown } | null;
+    return kept?.vdiUuid === vdiUuid ? kept.value : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** Replaces it, or removes it (`undefined`). What a crash loses between two calls is read again. */

@@ -69,6 +69,11 @@ describe('checkpoints', () => {
     const clone = await pool.raw.call<string>('VDI.get_uuid', await pool.raw.call('VDI.clone', ref));
     expect(Object.keys(await keysOf(clone))).toContain('surefire:read-back');
     expect(await xapi.loadChecked(clone)).toBeUndefined();
+    for (const rubbish of ['{"vdiUuid', 'null']) {
+      await pool.raw.call('VDI.remove_from_other_config', ref, 'surefire:read-back');
+      await pool.raw.call('VDI.add_to_other_config', ref, 'surefire:read-back', rubbish);
+      expect(await xapi.loadChecked(vdiUuid)).toBeUndefined();
+    }
     await xapi.saveChecked(vdiUuid, undefined);
     expect(Object.keys(await keysOf(vdiUuid))).not.toContain('surefire:read-back');
   });
